@@ -1,0 +1,1 @@
+"""Contensis over HTTP. Nothing here knows of Airflow."""

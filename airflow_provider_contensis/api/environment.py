@@ -1,0 +1,112 @@
+"""What a person writes to say which Contensis environment they mean, read strictly."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_contensis.api.errors import ConfigurationError
+
+HOST_FIELD = "Contensis URL or alias"
+_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?", re.IGNORECASE)
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+def root_url(host: str | None, port: int | str | None = None) -> str:
+    """Return the root URL of a Contensis environment, without a trailing slash.
+
+    The alias `example` alone stands for `https://cms-example.cloud.contensis.com`
+    (API notes, section 1). A host name without a scheme means https; a loopback
+    host without one means http, which is allowed for loopback hosts only.
+
+    :param host: a URL, a host name, or an alias; blanks around it and trailing slashes do not matter.
+    :param port: a TCP port; None, 0 and blank mean the scheme's own.
+    :raises ConfigurationError: names the field and what to write instead.
+    """
+    text = (host or "").strip()
+    if not text:
+        raise ConfigurationError(
+            f"The connection has no host: fill in '{HOST_FIELD}', "
+            "such as https://cms-example.cloud.contensis.com or example."
+        )
+    if _is_alias(text):
+        text = f"https://cms-{text.lower().removeprefix('cms-')}.cloud.contensis.com"
+    elif "://" not in text:
+        # An IPv6 address may come bare, or in brackets with a port.
+        text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+        text = f"{'http' if _is_loopback(urlsplit(f'//{text}').hostname) else 'https'}://{text}"
+    parts = _split(text)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"'{HOST_FIELD}' starts with http://, which would send the shared secret in the clear: "
+            f"use https://{parts.hostname}. Plain http is for loopback hosts only."
+        )
+    chosen = _port(parts, port)
+    name = parts.hostname or ""
+    authority = f"[{name}]" if ":" in name else name
+    if chosen is not None and chosen != _DEFAULT_PORTS[parts.scheme]:
+        authority += f":{chosen}"
+    return f"{parts.scheme}://{authority}"
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return the scheme, host and port that a URL leads to."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def _is_alias(text: str) -> bool:
+    return bool(_ALIAS.fullmatch(text)) and text.lower() != "localhost"
+
+
+def _is_loopback(name: str | None) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _split(text: str) -> SplitResult:
+    example = "https://cms-example.cloud.contensis.com"
+    try:
+        parts = urlsplit(text)
+        name, _ = parts.hostname or "", parts.port  # reading the port checks it
+        valid = bool(_HOST_NAME.fullmatch(name) or ip_address(name))
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigurationError(
+            f"'{HOST_FIELD}' is neither a URL, a host name nor an alias: write it like {example}, or example."
+        )
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ConfigurationError(f"'{HOST_FIELD}' must start with https://, such as {example}.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(
+            f"'{HOST_FIELD}' must not hold a user name or password: "
+            "the client id goes into 'Client ID', the shared secret into 'Shared secret'."
+        )
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"'{HOST_FIELD}' must be the root of the environment, without anything after the host: "
+            f"write {parts.scheme}://{parts.netloc}"
+        )
+    return parts
+
+
+def _port(parts: SplitResult, field: int | str | None) -> int | None:
+    try:
+        port = int(str(field).strip() or 0) if field is not None else 0
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise ConfigurationError("'Port' must be a number from 1 to 65535, or empty.")
+    if port and parts.port and port != parts.port:
+        raise ConfigurationError(
+            f"'{HOST_FIELD}' says port {parts.port} but 'Port' says {port}: give it in one place only."
+        )
+    return port or parts.port or None

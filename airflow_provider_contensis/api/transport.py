@@ -1,0 +1,231 @@
+"""One HTTP exchange with one host: timeouts, TLS, redirects, and failures in our own words."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+import requests
+import requests.adapters
+import urllib3.exceptions
+
+from airflow_provider_contensis.api.environment import origin
+from airflow_provider_contensis.api.errors import (
+    CertificateError,
+    ConfigurationError,
+    ContensisError,
+    HostUnreachableError,
+    InvalidResponseError,
+    RedirectRefusedError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_POOL_SIZE = 64
+_METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
+
+
+class _CountingAdapter(requests.adapters.HTTPAdapter):
+    """Counts what really goes out: redirects and calls repeated after a 401 included."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._counter = itertools.count(1)
+        self.sent = 0
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.sent = next(self._counter)
+        return super().send(request, *args, **kwargs)
+
+
+class ContensisSession(requests.Session):
+    """A pooled `requests.Session` bound to one Contensis environment.
+
+    Relative URLs are resolved against the environment's root, every request has a
+    timeout, and no redirect leaves the environment.
+
+    :param root_url: the environment's root URL, without a trailing slash.
+    :param timeout: seconds to wait for a connection, and again for each read.
+    :param verify: as in requests: True, False, or the path of a CA bundle.
+    :param proxies: as in requests.
+    """
+
+    def __init__(
+        self,
+        root_url: str,
+        *,
+        timeout: float = 60.0,
+        verify: bool | str = True,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.root_url = root_url
+        self.timeout = timeout
+        self.verify = verify
+        self.proxies.update(proxies or {})
+        self.headers["Accept"] = "application/json"
+        # As many idle connections as any export has threads, so that none is opened twice.
+        self._adapter = _CountingAdapter(pool_connections=2, pool_maxsize=_POOL_SIZE)
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
+
+    @property
+    def requests_sent(self) -> int:
+        """How many HTTP requests this session has sent."""
+        return self._adapter.sent
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request; as `requests.Session.request`, with this environment's defaults."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self.timeout
+        if kwargs.get("verify") is None:
+            # Said on each request, or REQUESTS_CA_BUNDLE in the environment would overrule it.
+            kwargs["verify"] = self.verify
+        text = url.decode() if isinstance(url, bytes) else url
+        return super().request(method, urljoin(f"{self.root_url}/", text), *args, **kwargs)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request; unless streaming, the body is read before this returns."""
+        stream = kwargs.pop("stream", False)
+        response = super().send(request, stream=True, **kwargs)
+        if not stream:
+            # What Response.content does itself, but in one piece: its chunks of 10 kB take 2.6 times as long.
+            try:
+                response._content = b"".join(response.iter_content(None))  # noqa: SLF001 - see above
+            except ValueError as error:  # http.client's own, for chunks whose length makes no sense
+                raise requests.exceptions.ChunkedEncodingError(str(error), request=request) from error
+        return response
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where a redirect leads, or refuse it.
+
+        The token goes to the configured host only, and a redirect that turns a POST into
+        a GET would ask for something else than the caller did.
+
+        :raises RedirectRefusedError: for another host, scheme or port, or a changed method.
+        """
+        target = super().get_redirect_target(resp)
+        if target is None:
+            return None
+        try:
+            destination = urljoin(resp.url, target)
+            origin(destination)
+        except ValueError:
+            raise RedirectRefusedError(f"{self.root_url} redirects to what is no URL.") from None
+        if origin(destination) != origin(self.root_url):
+            scheme, host, _ = origin(destination)
+            raise RedirectRefusedError(
+                f"{self.root_url} redirects to {scheme}://{host}, and the access token must not go there. "
+                "If the environment has moved, put its new URL into the connection's host."
+            )
+        if resp.request.method not in {"GET", "HEAD"} and resp.status_code not in _METHOD_KEEPING_REDIRECTS:
+            raise RedirectRefusedError(
+                f"{self.root_url} answered {resp.request.method} with redirect {resp.status_code}, "
+                "which would turn it into another call. Check the connection's host."
+            )
+        return target
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Keep the Authorization header: redirects stay on this host, and .netrc has no say."""
+
+
+def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave a request as it is; given as `auth`, it also keeps .netrc from adding a header."""
+    return request
+
+
+def exchange(session: ContensisSession, method: str, url: str, **kwargs: Any) -> requests.Response:
+    """Send one request and read the whole answer, whatever its status.
+
+    :param session: whose defaults apply.
+    :param url: absolute, or relative to the environment's root.
+    :param kwargs: as in `requests.Session.request`.
+    :raises TransportError: no answer, or one cut short.
+    :raises ConfigurationError: the request could not even be made.
+    """
+    failure: ContensisError
+    try:
+        return session.request(method, url, **kwargs)
+    except ContensisError:
+        raise
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, TypeError, ValueError) as error:
+        failure = _translate(error, session)
+    # Raised outside the handler: the original error holds the request, and with it the token.
+    raise failure
+
+
+def _translate(error: Exception, session: ContensisSession) -> ContensisError:
+    """Return our exception for one of requests', urllib3's or the socket's."""
+    host = session.root_url
+    text = str(error)
+    causes = _causes(error)
+
+    def caused_by(*types: type[BaseException]) -> bool:
+        return any(isinstance(cause, types) for cause in causes)
+
+    if isinstance(error, requests.exceptions.SSLError):
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return CertificateError(
+                f"The TLS certificate of {host} is not trusted ({_certificate_reason(text)}). If a private "
+                "authority signed it, put the path of its CA file into the connection's extra 'verify'."
+            )
+        return HostUnreachableError(
+            f"{host} does not speak TLS as expected: check the scheme and port of the connection's host."
+        )
+    if isinstance(error, requests.TooManyRedirects):
+        return RedirectRefusedError(f"{host} redirects without end: check the connection's host.")
+    if isinstance(error, requests.exceptions.ProxyError):
+        return HostUnreachableError(
+            f"The proxy on the way to {host} failed: check the connection's extra 'proxies' "
+            "and the environment variables HTTPS_PROXY and NO_PROXY."
+        )
+    if isinstance(error, requests.Timeout) or caused_by(urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return RequestTimeoutError(f"{host} did not answer within {session.timeout:g} seconds.")
+    if caused_by(urllib3.exceptions.NameResolutionError, socket.gaierror):
+        return HostUnreachableError(
+            f"The name of {host} is not known: check the connection's host (an alias must be spelt exactly)."
+        )
+    if caused_by(ConnectionRefusedError):
+        return HostUnreachableError(f"{host} refuses connections: check the connection's host and port.")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return InvalidResponseError(f"{host} sent an answer whose compression is broken.")
+    if caused_by(requests.exceptions.ChunkedEncodingError, urllib3.exceptions.IncompleteRead):
+        return InvalidResponseError(f"{host} sent an answer that was cut short.")
+    if isinstance(error, requests.ConnectionError):
+        return HostUnreachableError(f"The connection to {host} broke.")
+    if isinstance(error, OSError) and "CA certificate" in text:
+        return ConfigurationError("The connection's extra 'verify' names a CA file that is not there.")
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return InvalidResponseError(f"{host} sent an answer whose headers make no sense.")
+    if isinstance(error, TypeError | requests.exceptions.InvalidJSONError):
+        return ConfigurationError(f"The call to {host} holds something that JSON has no form for.")
+    if isinstance(error, ValueError):
+        return ConfigurationError(
+            f"No request to {host} can be made ({type(error).__name__}): check the call's path, "
+            "and the connection's extra 'proxies' or the environment variable HTTPS_PROXY."
+        )
+    return TransportError(f"The call to {host} failed ({type(error).__name__}).")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an exception and all that it wraps: as its cause, its context, its reason or an argument."""
+    found: list[BaseException] = []
+    pending: list[object] = [error]
+    while pending:
+        candidate = pending.pop()
+        if isinstance(candidate, BaseException) and candidate not in found:
+            found.append(candidate)
+            pending += [candidate.__cause__, candidate.__context__, getattr(candidate, "reason", None)]
+            pending += candidate.args
+    return found
+
+
+def _certificate_reason(text: str) -> str:
+    """Return OpenSSL's own words, such as `self-signed certificate`."""
+    _, _, rest = text.partition("certificate verify failed: ")
+    return rest.partition(" (_ssl")[0].rstrip("')") or "verification failed"

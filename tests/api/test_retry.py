@@ -1,0 +1,134 @@
+"""When and how long to wait before trying again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_contensis.api.errors import ContensisError, HostUnreachableError, ServerError
+from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy, parse_retry_after
+
+
+class Failing:
+    """Fails with each error in turn, then succeeds."""
+
+    def __init__(self, *errors: ContensisError) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def busy(retry_after: float | None = None) -> ServerError:
+    return ServerError("busy.", status_code=503, retry_after=retry_after)
+
+
+def test_a_passing_failure_is_tried_again_with_one_warning_for_each_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempt = Failing(busy(), HostUnreachableError("broken."))
+    with caplog.at_level(logging.WARNING):
+        assert RetryPolicy(initial_wait=0.001).call(attempt, what="GET /x") == "done"
+    assert attempt.calls == 3
+    assert [record.getMessage().split(" Waiting")[0] for record in caplog.records] == [
+        "GET /x: busy.",
+        "GET /x: broken.",
+    ]
+    assert "attempt 2 of 7" in caplog.text
+
+
+def test_a_lasting_failure_is_not_tried_again() -> None:
+    attempt = Failing(ServerError("no", status_code=501))
+    with pytest.raises(ServerError):
+        RetryPolicy(initial_wait=0.001).call(attempt, what="GET /x")
+    assert attempt.calls == 1
+
+
+def test_the_last_failure_is_raised_when_attempts_run_out() -> None:
+    last = HostUnreachableError("third")
+    attempt = Failing(HostUnreachableError("first"), HostUnreachableError("second"), last)
+    with pytest.raises(HostUnreachableError) as failure:
+        RetryPolicy(attempts=3, initial_wait=0.001).call(attempt, what="GET /x")
+    assert failure.value is last
+
+
+def test_no_retries_means_one_attempt() -> None:
+    attempt = Failing(busy())
+    with pytest.raises(ServerError):
+        NO_RETRIES.call(attempt, what="GET /x")
+    assert attempt.calls == 1
+
+
+def test_retry_after_is_never_undercut() -> None:
+    started = time.monotonic()
+    RetryPolicy(initial_wait=0.001).call(Failing(busy(retry_after=0.3)), what="GET /x")
+    assert time.monotonic() - started >= 0.3
+
+
+def test_a_server_that_asks_for_more_than_the_limit_gets_an_error_that_carries_the_delay() -> None:
+    attempt = Failing(busy(retry_after=3600))
+    with pytest.raises(ServerError) as failure:
+        RetryPolicy(max_wait=60).call(attempt, what="GET /x")
+    assert attempt.calls == 1
+    assert failure.value.retry_after == 3600
+
+
+def test_no_wait_begins_that_would_end_after_the_total() -> None:
+    attempt = Failing(busy(retry_after=2), busy())
+    started = time.monotonic()
+    with pytest.raises(ServerError):
+        RetryPolicy(total=1).call(attempt, what="GET /x")
+    assert time.monotonic() - started < 1
+    assert attempt.calls == 1
+
+
+def test_a_wait_ends_when_the_client_is_closed() -> None:
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    started = time.monotonic()
+    attempt = Failing(*(busy(retry_after=30) for _ in range(3)))
+    with pytest.raises(ServerError):
+        RetryPolicy().call(attempt, what="GET /x", cancelled=cancelled)
+    assert time.monotonic() - started < 5
+
+
+def test_what_an_inner_policy_gave_up_on_is_not_tried_anew_by_an_outer_one() -> None:
+    attempt = Failing(*(busy() for _ in range(99)))
+    policy = RetryPolicy(attempts=3, initial_wait=0.001)
+    with pytest.raises(ServerError) as failure:
+        policy.call(lambda: policy.call(attempt, what="the token"), what="GET /x")
+    assert attempt.calls == 3
+    assert failure.value.retryable  # Airflow may still try the task again
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+    ],
+)
+def test_retry_after_in_seconds(header: str | None, expected: float | None) -> None:
+    assert parse_retry_after(header) == expected
+
+
+def test_retry_after_as_a_date() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(seconds=90), usegmt=True)
+    assert parse_retry_after(soon) == pytest.approx(90, abs=2)
+    assert parse_retry_after(past) == 0
