@@ -1,0 +1,27 @@
+"""A local Contensis environment over real HTTP: for the demo, for our tests, for users' own DAG tests.
+
+It stands in for the service, so it shares no code with the client that it tests.
+
+    with Sandbox() as sandbox:
+        os.environ["AIRFLOW_CONN_CONTENSIS_DEFAULT"] = sandbox.connection_json
+"""
+
+from airflow_provider_contensis.sandbox.catalogue import Catalogue
+from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
+from airflow_provider_contensis.sandbox.identity import ExpiresIn
+from airflow_provider_contensis.sandbox.iso import iso_catalogue
+from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
+from airflow_provider_contensis.sandbox.server import Sandbox
+
+__all__ = [
+    "Catalogue",
+    "ExpiresIn",
+    "Faults",
+    "Record",
+    "Request",
+    "Response",
+    "Sandbox",
+    "iso_catalogue",
+    "load_catalogue",
+    "synthetic_catalogue",
+]

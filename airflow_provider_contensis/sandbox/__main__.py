@@ -1,0 +1,168 @@
+"""Run a sandbox from a shell: `python -m airflow_provider_contensis.sandbox`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
+from airflow_provider_contensis.sandbox.iso import iso_catalogue
+from airflow_provider_contensis.sandbox.server import CLIENT_ID, CLIENT_SECRET, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_contensis.sandbox.catalogue import Catalogue
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    :param arguments: command-line arguments; None means the process's own.
+    :returns: exit status.
+    """
+    options = _parser().parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        sandbox = Sandbox(
+            _catalogue(options.content),
+            port=options.port,
+            client_id=options.client_id,
+            client_secret=options.client_secret,
+            token_lifetime=options.token_lifetime,
+            latency=options.latency,
+            error_rate=options.error_rate,
+            seed=options.seed,
+        )
+    except (ModuleNotFoundError, OSError, ValueError) as error:
+        print(f"Cannot serve {options.content}: {error}", file=sys.stderr)
+        return 1
+    try:
+        sandbox.start()
+    except OSError as error:
+        print(f"Cannot listen on port {options.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    with sandbox:
+        print(_as_json(sandbox) if options.json else _as_text(sandbox), flush=True)
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_contensis.sandbox",
+        description="Serve a local Contensis environment, for demos and tests.",
+    )
+    parser.add_argument("--port", type=_port, default=8765, help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a line of JSON: url, client_id, client_secret, project_id",
+    )
+    parser.add_argument(
+        "--content",
+        default="iso",
+        metavar="iso|synthetic:N|FILE.jsonl",
+        help="the ISO lists, N invented entries, or the entries of an export (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token-lifetime", type=_positive, default=3600, metavar="SECONDS", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="added to each answer of the APIs"
+    )
+    parser.add_argument(
+        "--error-rate", type=_share, default=0.0, metavar="SHARE", help="of API calls answered 503, 0 to 1"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="makes errors repeatable (default: %(default)s)")
+    parser.add_argument("--client-id", default=CLIENT_ID)
+    parser.add_argument("--client-secret", default=CLIENT_SECRET)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return seconds
+
+
+def _positive(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return seconds
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return share
+
+
+def _catalogue(content: str) -> Catalogue:
+    if content == "iso":
+        return iso_catalogue()
+    name, _, count = content.partition(":")
+    if name == "synthetic" and count.isdecimal():
+        return synthetic_catalogue(int(count))
+    if not Path(content).is_file():
+        raise ValueError("it is neither iso, synthetic:N nor a file")
+    return load_catalogue(content)
+
+
+def _as_json(sandbox: Sandbox) -> str:
+    return json.dumps(
+        {
+            "url": sandbox.url,
+            "client_id": sandbox.client_id,
+            "client_secret": sandbox.client_secret,
+            "project_id": sandbox.project_id,
+        }
+    )
+
+
+def _as_text(sandbox: Sandbox) -> str:
+    catalogue = sandbox.catalogue
+    connection = f"AIRFLOW_CONN_CONTENSIS_DEFAULT={shlex.quote(sandbox.connection_json)}"
+    token = [
+        *("curl", "--silent", f"{sandbox.url}/authenticate/connect/token"),
+        *("--data", "grant_type=client_credentials"),
+        *("--data-urlencode", f"client_id={sandbox.client_id}"),
+        *("--data-urlencode", f"client_secret={sandbox.client_secret}"),
+        *("--data-urlencode", "scope=Entry_Read ContentType_Read Project_Read"),
+    ]
+    return "\n".join(
+        [
+            f"Serving project {sandbox.project_id} at {sandbox.url}: {len(catalogue)} entries of "
+            f"{', '.join(catalogue.content_types)} in {', '.join(catalogue.project['supportedLanguages'])}",
+            "",
+            "For Airflow:",
+            f"  export {connection}",
+            "",
+            "For a token:",
+            f"  {shlex.join(token)}",
+            "",
+            "Stop with Ctrl+C.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What all tests share. Airflow reads its configuration when it is first imported, so that is set here."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+_HOME = Path(tempfile.mkdtemp(prefix="contensis-tests-"))
+(_HOME / "dags").mkdir()
+os.environ.update(
+    AIRFLOW_HOME=str(_HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(_HOME / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__TEST_CONNECTION="Enabled",
+    AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
+    NO_PROXY="127.0.0.1,localhost",
+)
+for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+    del os.environ[name]
+
+from airflow_provider_contensis.api.auth import SHARED_TOKENS, Credentials, TokenCache
+from airflow_provider_contensis.api.client import ContensisClient
+from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.sandbox import Sandbox, synthetic_catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_contensis.sandbox import Catalogue
+
+SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
+HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_token_left_over() -> Iterator[None]:
+    yield
+    SHARED_TOKENS.clear()
+
+
+@pytest.fixture(scope="session")
+def iso_sandbox() -> Iterator[Sandbox]:
+    """The default sandbox: ISO codes in three languages. Only for tests that change nothing."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def small_catalogue() -> Catalogue:
+    """1,200 invented entries; only for tests that change nothing."""
+    return synthetic_catalogue(1_200)
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable[..., ContensisClient]]:
+    """Make clients of a sandbox that share no tokens with other tests and never wait long."""
+    clients: list[ContensisClient] = []
+
+    def make(sandbox: Sandbox, **options: object) -> ContensisClient:
+        credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, SCOPES)
+        defaults = {"retry": HASTY, "timeout": 5.0, "tokens": TokenCache()}
+        clients.append(ContensisClient(credentials, **{**defaults, **options}))  # type: ignore[arg-type]  # options vary
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], None]:
+    """Make a sandbox the default connection."""
+
+    def run(sandbox: Sandbox) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", sandbox.connection_json)
+
+    return run

@@ -1,0 +1,139 @@
+"""How Delivery shows what Management holds: sys, links, fields, exclusions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_contensis.sandbox import Sandbox
+from tests.sandbox.conftest import Client, make_films
+
+MANAGEMENT_ONLY = {
+    *("unavailableLanguages", "deletedLanguages", "archivedLanguages"),
+    *("translationState", "schedules"),
+}
+KEPT = {"id", "language", "dataFormat", "contentTypeId", "uri", "versionStatus"}
+LANTERN = [{"field": "title", "equalTo": "The Lantern Keeper"}]
+
+
+def lantern(client: Client, api: str = "delivery", **options: Any) -> Any:
+    [item] = client.search(LANTERN, api, **options).json()["items"]
+    return item
+
+
+def lantern_by_get(client: Client, **query: Any) -> Any:
+    entry_id = lantern(client)["sys"]["id"]
+    return client.get(f"/entries/{entry_id}", "delivery", **query).json()
+
+
+def test_sys_differs_between_the_apis(client: Client) -> None:
+    management, delivery = lantern(client, "management")["sys"], lantern(client)["sys"]
+    assert set(management) >= MANAGEMENT_ONLY
+    assert not MANAGEMENT_ONLY & set(delivery)
+    assert set(management["workflow"]) == {"id", "state", "allowedEvents", "transition"}
+    assert set(delivery["workflow"]) == {"id", "state"}
+    assert not {"uri", "allUris", "versionStatus"} & set(management)
+    assert delivery["versionStatus"] == "published"
+    assert delivery["uri"] == f"/film/{delivery['slug']}"
+    assert delivery["allUris"] == [delivery["uri"]]
+    assert delivery["version"] == management["version"]
+
+
+def test_the_other_languages_have_their_own_paths(client: Client) -> None:
+    sys = lantern_by_get(client, language="cy")["sys"]
+    assert sys["uri"] == f"/cy/film/{sys['slug']}"
+
+
+def test_links_carry_the_path_of_what_they_lead_to(client: Client) -> None:
+    management, delivery = lantern(client, "management"), lantern(client)
+    assert set(management["director"]["sys"]) == {"id", "dataFormat", "language", "contentTypeId"}
+    assert delivery["director"]["sys"].items() > management["director"]["sys"].items()
+    assert delivery["director"]["sys"]["uri"].startswith("/person/")
+    assert len(delivery["cast"]) == 2
+
+
+def test_links_are_expanded_on_request_and_the_unpublished_dropped(client: Client) -> None:
+    management = client.search(LANTERN, linkDepth=1).json()["items"][0]
+    assert "name" not in management["director"]
+    url = f"{client.sandbox.url}/api/delivery/projects/filmArchive/entries/search?linkDepth=1"
+    searched = client.session.post(url, json={"where": LANTERN}, timeout=10).json()["items"][0]
+    listed = client.get("/contenttypes/film/entries", "delivery", linkDepth=1, order="-title").json()["items"]
+    for entry in (searched, listed[0], lantern_by_get(client, linkDepth=1)):
+        assert entry["director"]["name"] == "Ines Okafor"
+        assert entry["director"]["sys"]["versionStatus"] == "published"
+        assert [person["name"] for person in entry["cast"]] == ["Ines Okafor"]
+    latest = lantern_by_get(client, linkDepth=1, versionStatus="latest")
+    assert [person["name"] for person in latest["cast"]] == ["Ines Okafor", "Rhys Draft"]
+
+
+@pytest.mark.parametrize("depth", [-1, 11, "deep"])
+def test_link_depth_has_limits(client: Client, depth: object) -> None:
+    assert client.get("/entries", "delivery", linkDepth=depth).status_code == 422
+    assert client.get("/entries", linkDepth=depth).status_code == 200
+
+
+def test_links_that_lead_back_end_at_the_depth_asked_for() -> None:
+    films = make_films()
+    first, second = (films.add("film", {"title": title}) for title in ("One", "Two"))
+    for one, other in ((first, second), (second, first)):
+        films.update(one, {"director": {"sys": {"id": other, "dataFormat": "entry", "language": "en-GB"}}})
+    with Sandbox(films) as sandbox:
+        entry = Client(sandbox).get(f"/entries/{first}", "delivery", linkDepth=10).json()
+    depth = 0
+    while "title" in entry["director"]:
+        entry, depth = entry["director"], depth + 1
+    assert depth == 10
+
+
+def test_fields_choose_what_is_shown_but_identity_stays(client: Client) -> None:
+    assert set(lantern(client, fields=["title"])) == {"title", "sys"}
+    assert set(lantern(client, fields=["title"])["sys"]) == KEPT
+    some = lantern(client, fields=["quotes.source", "sys.version.versionNo"])
+    assert some["quotes"] == [{"source": "Quayside Weekly"}]
+    assert some["sys"]["version"] == {"versionNo": "1.0"}
+    fewer = lantern(client, fields=["-quotes", "-sys.version"])
+    assert "quotes" not in fewer
+    assert "title" in fewer
+    assert "version" not in fewer["sys"]
+    assert set(lantern(client, fields=["-sys"])["sys"]) == KEPT
+    assert set(lantern_by_get(client, fields="title,runtime")) == {"title", "runtime", "sys"}
+    assert set(lantern_by_get(client, fields='["title"]')) == {"title", "sys"}
+    assert client.search(LANTERN, "delivery", fields=5).status_code == 422
+
+
+def test_management_ignores_fields(client: Client) -> None:
+    assert "quotes" in lantern(client, "management", fields=["title"])
+    assert "runtime" in client.get("/entries", fields="title", order="-title").json()["items"][0]
+
+
+def test_link_depths_by_field_are_refused_not_ignored(client: Client) -> None:
+    assert client.get("/entries", "delivery", fieldLinkDepths='{"director":1}').status_code == 422
+
+
+def test_a_project_may_hide_sys_fields_from_delivery() -> None:
+    films = make_films()
+    films.project["deliverySysExclusions"] = ["sys.owner", "sys.version.*", "sys.workflow.state", "sys.id"]
+    with Sandbox(
+        type(films)(films.project, films.content_types.values(), films.select(lambda _: True)[1])
+    ) as sandbox:
+        client = Client(sandbox)
+        delivery, management = lantern(client)["sys"], lantern(client, "management")["sys"]
+    assert not {"owner", "version"} & set(delivery)
+    assert delivery["workflow"] == {"id": "contensisEntryBasic"}
+    assert delivery["id"] == management["id"]
+    assert {"owner", "version"} <= set(management)
+
+
+def test_content_types_not_meant_for_delivery_are_not_there() -> None:
+    films = make_films()
+    films.content_types["person"]["includeInDelivery"] = False
+    with Sandbox(films) as sandbox:
+        client = Client(sandbox)
+        assert [item["id"] for item in client.get("/contenttypes", "delivery").json()] == ["film"]
+        assert client.get("/contenttypes/person", "delivery").status_code == 404
+        assert client.get("/contenttypes/person").status_code == 200
+
+
+def test_there_is_no_list_of_projects(client: Client) -> None:
+    assert client.session.get(f"{client.sandbox.url}/api/delivery/projects", timeout=10).status_code == 404
