@@ -1,0 +1,1 @@
+"""Entries to files. Nothing here knows of Airflow."""

@@ -1,0 +1,78 @@
+"""Keeping only some fields of entries, every digit of them as served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_contensis.api.errors import ConfigurationError, InvalidResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+# An exported row must still say which entry it is.
+ALWAYS_KEPT = ("sys.id", "sys.language", "sys.contentTypeId")
+
+_OF_EVERY_ENTRY = {"sys", "entryTitle", "entryDescription", "entryThumbnail", "entryTags"}
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+
+FieldTree = dict[str, "FieldTree"]
+
+
+def field_tree(paths: Iterable[str]) -> FieldTree:
+    """Return dotted field paths as a tree; a path keeps all that is below it."""
+    tree: FieldTree = {}
+    kept: list[str] = []
+    for path in sorted({*paths, *ALWAYS_KEPT}, key=len):
+        if any(path.startswith(f"{above}.") for above in kept):
+            continue
+        kept.append(path)
+        branch = tree
+        for name in path.split("."):
+            branch = branch.setdefault(name, {})
+    return tree
+
+
+def check_fields(paths: Iterable[str], content_types: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a path that no content type has: the rows would lack it in silence.
+
+    :raises ConfigurationError: names the path, and the fields there are.
+    """
+    known = {
+        str(field.get("id"))
+        for content_type in content_types
+        for field in content_type.get("fields") or []
+        if isinstance(field, dict)
+    }
+    for path in paths:
+        name = path.partition(".")[0]
+        if known and name not in known | _OF_EVERY_ENTRY:
+            there_are = ", ".join(sorted(known))
+            raise ConfigurationError(f"fields names {path!r}, but the content types have: {there_are}.")
+
+
+def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
+    """Return an entry with only the fields of a tree, in the order and the very digits as served.
+
+    A path that leads through an array applies to each of its objects.
+    """
+    try:
+        return msgspec.Raw(_keep(entry, tree))
+    except RecursionError:
+        raise InvalidResponseError("An entry is nested too deeply to choose fields of.") from None
+
+
+def _keep(value: msgspec.Raw, tree: Mapping[str, Any]) -> bytes:
+    if not tree:
+        return bytes(value)
+    start = bytes(value).lstrip()[:1]
+    if start == b"{":
+        members = _OBJECT.decode(value)
+        return msgspec.json.encode(
+            {name: msgspec.Raw(_keep(member, tree[name])) for name, member in members.items() if name in tree}
+        )
+    if start == b"[":
+        return msgspec.json.encode([msgspec.Raw(_keep(item, tree)) for item in _ARRAY.decode(value)])
+    return bytes(value)

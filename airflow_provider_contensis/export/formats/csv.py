@@ -1,0 +1,148 @@
+"""CSV: entries flattened to dotted columns that are known before the first row."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_contensis.export.formats.columns import COMPUTED, REST, Leaf, Many, Record, entry_shape
+from airflow_provider_contensis.export.formats.rows import RecordNode, RowReader, compact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from airflow_provider_contensis.export.formats.base import ContentType, FormatOptions, Sink
+    from airflow_provider_contensis.export.formats.columns import Shape
+    from airflow_provider_contensis.export.read import Head
+
+# It depends on who asks, and it changes without a new version; the vendor's own tool leaves it out as well.
+_WORKFLOW = "sys.workflow"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NEEDS_QUOTES = re.compile('[",\r\n]').search
+_NEEDS_QUOTES_OR_GUARD = re.compile('[",\r\n]|\\A[=+\\-@\t]').search
+_PLAIN = {"": "", "null": "", "true": "true", "false": "false", "{}": "{}", "[]": "[]"}
+
+
+class CsvWriter:
+    """Writes CSV as RFC 4180 has it, in UTF-8 without a byte order mark.
+
+    :param sink: where the bytes go; it gets the header at once.
+    :param content_types: the definitions of the content types whose entries will come.
+    :param options: only `guard_formulas` matters here.
+    :param fields: the field paths that were kept of each entry; None for all.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        content_types: Sequence[ContentType],
+        options: FormatOptions,
+        *,
+        fields: tuple[str, ...] | None = None,
+    ) -> None:
+        self._sink = sink
+        self._guard = options.guard_formulas
+        self._is_special = _NEEDS_QUOTES_OR_GUARD if self._guard else _NEEDS_QUOTES
+        shapes = {
+            str(definition.get("id")): _flat(entry_shape(definition, fields)) for definition in content_types
+        }
+        # An entry of any other type has what every entry has; its fields go into the last column.
+        other = _flat(entry_shape({}, fields))
+        self._readers = {name: RowReader(shape) for name, shape in shapes.items()}
+        self._other = RowReader(other)
+        paths = list(dict.fromkeys(path for shape in [*shapes.values(), other] for path in _paths(shape)))
+        if not any(f"{path}.".startswith(f"{_WORKFLOW}.") for path in fields or ()):
+            paths = [path for path in paths if path != _WORKFLOW]
+        # What every entry has stands after the fields of all types; otherwise a sort keeps the order.
+        self._paths = sorted(paths, key=lambda path: path.split(".")[0] in COMPUTED)
+        sink.write(_lines([self._cells([name]) for name in [*self._paths, REST]]))
+
+    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:
+        """Append entries."""
+        pairs = zip(entries, heads, strict=True)
+        for content_type_id, run in groupby(pairs, lambda pair: pair[1].sys.content_type_id):
+            self._write(self._readers.get(content_type_id, self._other), [entry for entry, _ in run])
+
+    def close(self) -> None:
+        """Nothing follows the last row."""
+
+    def _write(self, reader: RowReader, entries: Sequence[msgspec.Raw]) -> None:
+        rows = reader.read(entries)
+        columns = dict(_columns(reader.root, rows.values))
+        nothing = [None] * len(entries)
+        cells = [self._cells(columns.get(path, nothing)) for path in self._paths]
+        rest = [
+            _quoted(rows.rest[number].decode()) if number in rows.rest else ""
+            for number in range(len(entries))
+        ]
+        self._sink.write(_lines([*cells, rest]))
+
+    def _cells(self, values: Sequence[Any]) -> list[str]:
+        """Return the cells of one column."""
+        first = values[0]
+        if values.count(first) == len(values):
+            return [self._cell(first)] * len(values)
+        is_special = self._is_special
+        # Most values are plain text, and there are very many of them.
+        return [
+            value if value.__class__ is str and value and not is_special(value) else self._cell(value)
+            for value in values
+        ]
+
+    def _cell(self, value: str | msgspec.Raw | None) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return self._text(value)
+        json = str(value, "utf-8")
+        if json in _PLAIN:
+            return _PLAIN[json]
+        if json.startswith('"'):
+            return self._text(msgspec.json.decode(value, type=str))
+        if json.startswith(("{", "[")):
+            return _quoted(compact(bytes(value)).decode())
+        return json  # a number, in the very digits that were served
+
+    def _text(self, text: str) -> str:
+        if self._guard and text.startswith(_FORMULA_STARTS):
+            text = f"'{text}"
+        # Quotes tell an empty text from null, for readers that care.
+        return text if text and not _NEEDS_QUOTES(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _lines(columns: Iterable[Sequence[str]]) -> bytes:
+    # Encoded row by row: one emoji makes Python keep four bytes for each character of a text.
+    return b"".join([f"{','.join(row)}\r\n".encode() for row in zip(*columns, strict=True)])
+
+
+def _flat(record: Record) -> Record:
+    """Return a shape in which every array is one column."""
+    flat: dict[str, Shape] = {}
+    for name, shape in record.members.items():
+        flat[name] = Leaf("json") if isinstance(shape, Many) else shape
+        if isinstance(shape, Record):
+            flat[name] = _flat(shape)
+    return Record(flat)
+
+
+def _paths(record: Record, prefix: str = "") -> Iterator[str]:
+    for name, shape in record.members.items():
+        if isinstance(shape, Record):
+            yield from _paths(shape, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _columns(node: RecordNode, structs: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+    for member, values in node.columns(structs):
+        if isinstance(member.node, RecordNode):
+            yield from _columns(member.node, values, f"{prefix}{member.name}.")
+        else:
+            yield f"{prefix}{member.name}", values

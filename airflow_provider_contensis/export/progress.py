@@ -1,0 +1,41 @@
+"""How far an export is, told at a calm pace."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+_CALM_SECONDS = 10.0
+
+
+class Progress:
+    """Logs how many entries were read, how fast, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, total: int) -> None:
+        """Start counting towards a total."""
+        self._total = total
+        self._read = 0
+        self._started = self._told = time.monotonic()
+
+    def add(self, entries: int) -> None:
+        """Count entries, and tell where that is due; 0 only tells."""
+        self._read += entries
+        now = time.monotonic()
+        if now - self._told < _CALM_SECONDS:
+            return
+        self._told = now
+        rate = self._read / (now - self._started)
+        left = f"about {(self._total - self._read) / rate:.0f} s left" if rate > 0 else "none yet"
+        log.info(
+            "Read %s of %s entries (%d %%), %.0f a second, %s",
+            f"{self._read:,}",
+            f"{self._total:,}",
+            100 * self._read / max(self._total, 1),
+            rate,
+            left,
+        )

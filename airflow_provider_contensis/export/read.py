@@ -1,0 +1,273 @@
+"""Reading windows: several at a time, in order, and so that no editor at work can hide an entry.
+
+A page is never asked for by its number, which shifts when somebody deletes or publishes something. Each
+page asks for the entries from a created time on, first come first: that time never changes, so whatever
+happens meanwhile, the next page begins where the last one ended. What both hold is taken once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_contensis.api.errors import IncompleteReadError, InvalidResponseError
+from airflow_provider_contensis.api.query import CREATED
+from airflow_provider_contensis.api.times import as_datetime
+from airflow_provider_contensis.export.plan import Measure, Window, cut, mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from airflow_provider_contensis.api.client import ContensisClient, EntriesPage
+    from airflow_provider_contensis.api.query import Api
+
+_TICK_SECONDS = 1.0
+# Windows that are read beyond those under way, so that no thread idles while one is written.
+_WINDOWS_AHEAD = 4
+_LONGEST_WINDOW = 2  # pages, which follow each other; what is longer is cut, and its parts read side by side
+
+
+class Version(msgspec.Struct, rename="camel", frozen=True):
+    """The times of an entry's version; a project may hide them (API notes, section 3.1)."""
+
+    created: str | None = None
+    modified: str | None = None
+    published: str | None = None
+
+
+class Sys(msgspec.Struct, rename="camel"):
+    """What identifies an entry."""
+
+    id: str
+    language: str = ""
+    content_type_id: str = ""
+    version: Version | None = None
+
+
+class Head(msgspec.Struct):
+    """The part of an entry that the export itself looks into; the rest stays bytes."""
+
+    sys: Sys
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no two entries share."""
+        return self.sys.id, self.sys.language
+
+    @property
+    def created(self) -> str | None:
+        """When the entry was created, unless that is hidden."""
+        return self.sys.version.created if self.sys.version else None
+
+
+_HEAD = msgspec.json.Decoder(Head)
+
+
+class Block(NamedTuple):
+    """The entries of one window, in order: their bytes as served, and their heads."""
+
+    window: Window
+    entries: list[msgspec.Raw]
+    heads: list[Head]
+
+
+@dataclass(frozen=True)
+class _Page:
+    total: int
+    entries: list[msgspec.Raw]
+    heads: list[Head]
+
+    @property
+    def is_last(self) -> bool:
+        return len(self.entries) >= self.total
+
+
+@dataclass
+class _Slot:
+    """A window's place in the line, and its reading once that was begun."""
+
+    window: Window
+    reading: Future[Block | list[Window]] | None = None
+
+
+class WindowReader:
+    """Reads windows through one client.
+
+    :param client: whose connections are used.
+    :param project_id: the project to read from.
+    :param api: `management` or `delivery`.
+    :param link_depth: how deep the Delivery API resolves links.
+    :param page_size: entries a page, 1 to 10,000.
+    :param max_concurrent_requests: how many pages are asked for at the same time.
+    :param on_progress: called in the caller's thread with the number of entries read, and about once a
+        second with 0.
+    """
+
+    def __init__(
+        self,
+        client: ContensisClient,
+        project_id: str,
+        *,
+        api: Api = "management",
+        link_depth: int | None = None,
+        page_size: int = 500,
+        max_concurrent_requests: int = 4,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._api = api
+        self._link_depth = link_depth
+        self._page_size = page_size
+        self._concurrency = max_concurrent_requests
+        self._on_progress = on_progress
+
+    def measure(self, windows: Sequence[Window]) -> list[Measure]:
+        """Return how large windows are, several at a time.
+
+        :raises ContensisError: the service could not be asked.
+        """
+        with self._threads() as executor:
+            measures = [executor.submit(self._measure, window) for window in windows]
+            return [measure.result() for measure in measures]
+
+    def parts(self, window: Window, measure: Measure) -> list[Window]:
+        """Return a window cut small enough to be read side by side with others, if it has to be."""
+        if measure.total <= self._page_size:
+            return [window]
+        return cut(window, measure, aim=self._page_size)
+
+    def read(self, windows: Sequence[Window]) -> Iterator[Block]:
+        """Yield the entries of windows, in order and each window complete.
+
+        :raises IncompleteReadError: a page did not hold what the service said it would.
+        :raises ContensisError: a page could not be read.
+        """
+        line = deque(_Slot(window) for window in windows)
+        with self._threads() as executor:
+            while line:
+                for slot in islice(line, self._concurrency + _WINDOWS_AHEAD):
+                    slot.reading = slot.reading or executor.submit(self._read, slot.window)
+                reading = line[0].reading
+                if reading is None or not wait([reading], timeout=_TICK_SECONDS).done:
+                    self._on_progress(0)
+                    continue
+                line.popleft()
+                result = reading.result()
+                if isinstance(result, Block):
+                    self._on_progress(len(result.entries))
+                    yield result
+                else:
+                    line.extendleft(_Slot(part) for part in reversed(result))
+
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Lend threads; on a failure nobody waits for those that are still asking."""
+        executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="contensis")
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, window: Window) -> Block | list[Window]:
+        """Return the entries of a window, or the parts that have to be read instead."""
+        page = self._page(window)
+        # Asking from a time on would leave out entries without one, which only a whole query may hold.
+        follows = _starts(page) is not None and not window.is_whole
+        if page.total > self._page_size * (_LONGEST_WINDOW if follows else 1):
+            return self._cut(window, page)
+        entries, heads = page.entries, page.heads
+        seen = {head.identity for head in heads}
+        begun_at: str | None = None
+        while not page.is_last:
+            begin = _starts(page)
+            if begin is None or begin == begun_at:
+                # As many at one moment as a page holds, or times that are hidden: ids tell them apart.
+                return self._cut(window, page)
+            begun_at = begin
+            page = self._page(replace(window, created_from=begin))
+            fresh = [number for number, head in enumerate(page.heads) if head.identity not in seen]
+            entries = [*entries, *(page.entries[number] for number in fresh)]
+            heads = [*heads, *(page.heads[number] for number in fresh)]
+            seen.update(head.identity for head in page.heads)
+        return Block(window, entries, heads)
+
+    def _cut(self, window: Window, page: _Page) -> list[Window]:
+        return cut(window, self._extent(window, page), aim=self._page_size)
+
+    def _measure(self, window: Window) -> Measure:
+        page = self._page(window, page_size=1)
+        return Measure(page.total) if page.total <= self._page_size else self._extent(window, page)
+
+    def _extent(self, window: Window, page: _Page) -> Measure:
+        """Return how large a window is, and when the first and last of its entries were created."""
+        last = self._page(window, page_size=1, direction="desc")
+        return Measure(
+            page.total,
+            page.heads[0].created if page.heads else None,
+            last.heads[0].created if last.heads else None,
+        )
+
+    def _page(self, window: Window, *, page_size: int | None = None, direction: str = "asc") -> _Page:
+        """Return the first entries of a window, as many as a page holds; a page is whole or it is refused."""
+        size = page_size or self._page_size
+        query: Mapping[str, Any] = {
+            "where": window.where,
+            # Without an order the service sorts by relevance, anew for each request.
+            "orderBy": [{direction: CREATED}, {direction: "sys.id"}],
+            "pageIndex": 0,
+            "pageSize": size,
+        }
+        return self._client.entries_page(
+            self._project_id,
+            query,
+            lambda answer: _checked(answer, window, size),
+            link_depth=self._link_depth,
+            api=self._api,
+            what=f"A page of {window}",
+        )
+
+
+def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
+    """Return a page whose entries are as many as the service says there are, all different, all asked for."""
+    try:
+        heads = [_HEAD.decode(entry) for entry in answer.items]
+    except (msgspec.MsgspecError, RecursionError):
+        raise InvalidResponseError(
+            f"{window}: an entry came whose sys.id, sys.language or sys.contentTypeId is missing or odd."
+        ) from None
+    if answer.page_size is not None and 1 <= answer.page_size < size:
+        size = answer.page_size  # the service may give smaller pages than asked for
+    expected, found = min(size, answer.total_count), len({head.identity for head in heads})
+    if not expected == found == len(heads):
+        raise IncompleteReadError(
+            f"{window}: the service counts {answer.total_count:,} entries and a page should hold "
+            f"{expected:,} of them, but it holds {found:,} distinct ones in {len(heads):,}.",
+            expected=expected,
+            found=found,
+        )
+    # Nearly always one kind, so that this costs no comparison for each entry.
+    kinds = {(head.sys.language, head.sys.content_type_id): head.sys.id for head in heads}
+    for (language, content_type_id), entry_id in kinds.items():
+        asked = window.language, window.content_type_id or content_type_id
+        told = zip((language, content_type_id), asked, strict=True)
+        if any(name and name.lower() != other.lower() for name, other in told):
+            raise InvalidResponseError(f"{window}: an entry came that was not asked for ({entry_id}).")
+    return _Page(answer.total_count, answer.items, heads)
+
+
+def _starts(page: _Page) -> str | None:
+    """Return the time from which the next page is asked for; None if it is hidden.
+
+    Cut to the millisecond, as finely as the search index can tell times apart: entries that it puts
+    behind the last one of the page are not earlier than that.
+    """
+    moment = as_datetime(page.heads[-1].created) if page.heads else None
+    return None if moment is None else mark(moment - timedelta(microseconds=moment.microsecond % 1000))

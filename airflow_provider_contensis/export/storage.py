@@ -1,0 +1,240 @@
+"""Files that appear under their name whole or not at all, also when the process is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_contensis.api.errors import DestinationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class PendingFile(Protocol):
+    """A file being written. Nothing under its name changes before `commit`."""
+
+    def write(self, data: bytes) -> object:
+        """Append bytes."""
+
+    def finish(self) -> None:
+        """Put everything where it will stay, but not yet under the name."""
+
+    def commit(self) -> None:
+        """Give the finished file its name, in one step."""
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed; never raises."""
+
+
+class Storage(Protocol):
+    """Where files go. Every method raises `DestinationError` where it can't do its work."""
+
+    def create(self, path: str, *, owner: str) -> PendingFile:
+        """Begin a file.
+
+        :param owner: names the task, the same for all its tries; what its dead tries left is removed.
+        """
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is no such file."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+
+
+class LocalStorage:
+    """Files on this machine, written beside their final name and renamed."""
+
+    def create(self, path: str, *, owner: str) -> PendingFile:
+        """Begin a file; its folder is made if it is not there."""
+        with told(path):
+            return _LocalFile(Path(path), owner)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is no such file."""
+        with told(path):
+            try:
+                return Path(path).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+        with told(path):
+            Path(path).unlink(missing_ok=True)
+
+
+class _LocalFile:
+    def __init__(self, path: Path, owner: str) -> None:
+        self._path = path
+        prefix = _hidden_name(path.name, owner)
+        # A name of its own for each try: an earlier one may still be running somewhere.
+        self._part = path.with_name(f"{prefix}.{secrets.token_hex(4)}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError
+        for leftover in path.parent.glob(f"{glob.escape(prefix)}.*.part"):
+            leftover.unlink(missing_ok=True)
+        self._file: IO[bytes] = self._part.open("xb")
+
+    def write(self, data: bytes) -> None:
+        with told(self._path):
+            self._file.write(data)
+
+    def finish(self) -> None:
+        with told(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def commit(self) -> None:
+        with told(self._path):
+            self._part.replace(self._path)
+            _sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+
+class ObjectStorage:
+    """Files in an object store, through fsspec.
+
+    S3 and Google Cloud Storage show nothing of an upload before it is completed, so a file is uploaded under
+    its own name and completed by `commit`. Elsewhere it is uploaded beside its name and moved.
+
+    :param filesystem: an fsspec filesystem.
+    """
+
+    def __init__(self, filesystem: Any) -> None:
+        self._filesystem = filesystem
+
+    def create(self, path: str, *, owner: str) -> PendingFile:
+        """Begin a file."""
+        protocols = self._filesystem.protocol
+        names = {protocols} if isinstance(protocols, str) else set(protocols)
+        with told(path):
+            if names & {"s3", "s3a", "gs", "gcs"}:
+                return _Upload(self._filesystem, path)
+            return _MovedUpload(self._filesystem, path, owner)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is no such file."""
+        with told(path):
+            try:
+                content: bytes = self._filesystem.cat_file(path)
+            except FileNotFoundError:
+                return None
+            return content
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+        with told(path), contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(path)
+
+
+class _ObjectFile:
+    """A file that an fsspec filesystem opened for writing."""
+
+    def __init__(self, filesystem: Any, path: str, file: Any) -> None:
+        self._filesystem = filesystem
+        self._path = path
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        with told(self._path):
+            self._file.write(data)
+
+    def finish(self) -> None:
+        with told(self._path):
+            self._file.close()
+
+
+class _Upload(_ObjectFile):
+    """An upload that the store keeps out of sight until it is completed."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        super().__init__(filesystem, path, filesystem.open(path, "wb", autocommit=False))
+        self._pending = True
+
+    def commit(self) -> None:
+        with told(self._path):
+            self._file.commit()
+            self._pending = False
+            self._filesystem.invalidate_cache(self._path)
+
+    def discard(self) -> None:
+        if not self._pending:
+            return
+        # To close the file, as its destructor would, is to upload what is left of it.
+        with contextlib.suppress(Exception):
+            self._file.discard()
+        self._file.closed = True
+
+
+class _MovedUpload(_ObjectFile):
+    """An upload under another name, moved when it is whole."""
+
+    def __init__(self, filesystem: Any, path: str, owner: str) -> None:
+        folder, _, name = path.rpartition("/")
+        prefix = f"{folder}/{_hidden_name(name, owner)}"
+        self._part = f"{prefix}.{secrets.token_hex(4)}.part"
+        filesystem.makedirs(folder, exist_ok=True)
+        for leftover in filesystem.glob(f"{glob.escape(prefix)}.*.part"):
+            filesystem.rm_file(leftover)
+        super().__init__(filesystem, path, filesystem.open(self._part, "wb"))
+
+    def commit(self) -> None:
+        with told(self._path):
+            self._filesystem.mv(self._part, self._path)
+
+    def discard(self) -> None:
+        with contextlib.suppress(Exception):
+            self._file.close()
+        with contextlib.suppress(Exception):
+            self._filesystem.rm_file(self._part)
+
+
+@contextlib.contextmanager
+def told(path: object) -> Iterator[None]:
+    """Say in one sentence why a file system or an object store refused.
+
+    :raises DestinationError: in place of whatever the file system raised.
+    """
+    try:
+        yield
+    except DestinationError:
+        raise
+    except Exception as error:
+        is_folder = isinstance(error, IsADirectoryError)
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = "it is a folder; end it in / to write into it" if is_folder else reason
+        failure = DestinationError(f"{path} could not be written: {reason.rstrip('.')}.")
+        # Only a person mends these; a full disk or a lost mount may mend itself.
+        failure.retryable = not isinstance(
+            error, FileExistsError | IsADirectoryError | NotADirectoryError | PermissionError
+        )
+        raise failure from error
+
+
+def _hidden_name(name: str, owner: str) -> str:
+    """Return how the temporary names of a file begin: told apart by owner, and never too long."""
+    return f".{name[:32]}.{hashlib.sha256(f'{owner}/{name}'.encode()).hexdigest()[:12]}"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a crash of the machine, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

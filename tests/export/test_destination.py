@@ -1,0 +1,83 @@
+"""Where an export goes, and in which form, as people write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.export.destination import Destination
+
+
+@pytest.mark.parametrize(
+    ("destination", "url", "is_folder", "file_format", "compression"),
+    [
+        ("/data/films.jsonl", "/data/films.jsonl", False, "jsonl", None),
+        ("/data/films.JSONL.GZ", "/data/films.JSONL.GZ", False, "jsonl", "gzip"),
+        ("/data/films.csv.zst", "/data/films.csv.zst", False, "csv", "zstd"),
+        ("/data/films.json", "/data/films.json", False, "json", None),
+        ("/data/films.parquet", "/data/films.parquet", False, "parquet", None),
+        ("/data/v1.2/films.2031.jsonl", "/data/v1.2/films.2031.jsonl", False, "jsonl", None),
+        ("file:///data/my%20films.jsonl", "/data/my films.jsonl", False, "jsonl", None),
+        ("file://localhost/data/", "/data/", True, "jsonl", None),
+        ("/data/", "/data/", True, "jsonl", None),
+        (" relative.jsonl ", "relative.jsonl", False, "jsonl", None),
+        ("s3://bucket/films.csv.gz", "s3://bucket/films.csv.gz", False, "csv", "gzip"),
+        ("s3://bucket/films/", "s3://bucket/films/", True, "jsonl", None),
+    ],
+)
+def test_the_suffix_tells_format_and_compression(
+    destination: str, url: str, is_folder: bool, file_format: str, compression: str | None
+) -> None:
+    made = Destination.from_arguments(destination)
+    assert (made.url, made.is_folder) == (url, is_folder)
+    assert (made.file_format, made.compression) == (file_format, compression)
+    assert made.is_local == (not url.startswith("s3:"))
+
+
+def test_arguments_tell_what_the_suffix_does_not() -> None:
+    made = Destination.from_arguments("/data/films", file_format=" JSONL ", compression="GZIP")
+    assert (made.file_format, made.compression) == ("jsonl", "gzip")
+    folder = Destination.from_arguments("/data/", file_format="csv", compression="gz")
+    assert folder.name_for("film") == "film.csv.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"destination": ""}, "destination is empty"),
+        ({"destination": None}, "destination is empty"),
+        ({"destination": "/data/films"}, "does not tell a file format"),
+        ({"destination": "/data/films.docx"}, "does not tell a file format"),
+        ({"destination": "/data/films.gz"}, "does not tell a file format"),
+        (
+            {"destination": "/data/films.jsonl", "file_format": "xml"},
+            "file_format must be one of jsonl, json",
+        ),
+        ({"destination": "/data/films.jsonl", "compression": "rar"}, "compression must be one of gz, gzip"),
+        ({"destination": "/data/films.parquet", "compression": "gzip"}, "Parquet is compressed already"),
+        ({"destination": "/data/films.parquet.gz"}, "Parquet is compressed already"),
+        ({"destination": "file://elsewhere/films.jsonl"}, "names another machine"),
+    ],
+)
+def test_wrong_ones_are_refused_by_name(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Destination.from_arguments(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("content_type_id", "name"),
+    [
+        ("film", "film.jsonl"),
+        ("../../etc/passwd", "%2E.%2F..%2Fetc%2Fpasswd.jsonl"),
+        ("/etc/passwd", "%2Fetc%2Fpasswd.jsonl"),
+        ("..", "%2E..jsonl"),
+        ("", "%.jsonl"),
+        (".film", "%2Efilm.jsonl"),
+        ("_manifest", "%5Fmanifest.jsonl"),
+        ("a\x00b", "a%00b.jsonl"),
+    ],
+)
+def test_no_content_type_leads_out_of_the_folder_or_hides_in_it(content_type_id: str, name: str) -> None:
+    assert Destination.from_arguments("/data/").name_for(content_type_id) == name

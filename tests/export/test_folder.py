@@ -1,0 +1,117 @@
+"""A folder's manifest: what makes its files one export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis.api.errors import DestinationError
+from airflow_provider_contensis.export.entries import ExportResult, export_entries
+from airflow_provider_contensis.export.manifest import file_names, schema_hash
+from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.export.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.storage import PendingFile
+    from airflow_provider_contensis.sandbox import Sandbox
+
+
+@pytest.fixture
+def export(
+    iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> Callable[..., ExportResult]:
+    def run(storage: LocalStorage | None = None, **arguments: Any) -> ExportResult:
+        request = ExportRequest.from_arguments(destination=f"{tmp_path}/", **arguments)
+        return export_entries(make_client(iso_sandbox), iso_sandbox.project_id, request, storage=storage)
+
+    return run
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "_manifest.json").read_text())
+    return content
+
+
+def test_it_names_every_file_with_rows_size_and_hash(
+    export: Callable[..., ExportResult], tmp_path: Path
+) -> None:
+    result = export(content_type_id=["country", "currency"], changed_from="2019-01-01")
+    told = manifest(tmp_path)
+    assert [file["path"] for file in told["files"]] == ["country.jsonl", "currency.jsonl"]
+    for file in told["files"]:
+        content = (tmp_path / file["path"]).read_bytes()
+        assert file["bytes"] == len(content)
+        assert file["sha256"] == hashlib.sha256(content).hexdigest()
+        assert file["rows"] == content.count(b"\n")
+    assert told["entries"] == result.entries
+    assert told["watermark"] == result.watermark
+    assert told["project_id"] == "isoCodes"
+    assert told["written_by"].startswith("airflow-provider-contensis ")
+
+
+def test_it_tells_what_was_asked_for(export: Callable[..., ExportResult], tmp_path: Path) -> None:
+    clause = {"field": "name", "startsWith": "Ca"}
+    export(content_type_id="country", language="en-GB", where=[clause], version_status="latest")
+    query = manifest(tmp_path)["query"]
+    assert query["content_type_ids"] == ["country"]
+    assert query["languages"] == ["en-GB"]
+    assert query["where"] == [clause]
+    assert query["version_status"] == "latest"
+
+
+def test_it_tells_each_content_type_s_schema(
+    export: Callable[..., ExportResult], tmp_path: Path, iso_sandbox: Sandbox
+) -> None:
+    export(content_type_id="country")
+    [(name, schema)] = manifest(tmp_path)["content_types"].items()
+    assert name == "country"
+    assert schema["schema_sha256"] == schema_hash(iso_sandbox.catalogue.content_types["country"])
+    assert schema["version"]
+
+
+def test_a_schema_s_hash_changes_with_its_fields_only() -> None:
+    one = {"id": "a", "fields": [{"id": "x", "dataType": "string"}], "name": {"en": "A"}}
+    assert schema_hash(one) == schema_hash({**one, "name": {"en": "B"}})
+    assert schema_hash(one) != schema_hash({**one, "fields": [{"id": "x", "dataType": "integer"}]})
+
+
+def test_files_that_it_no_longer_names_are_removed_and_others_are_not(
+    export: Callable[..., ExportResult], tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    export()
+    export(content_type_id="country")
+    assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "notes.txt"}
+
+
+def test_files_outside_the_folder_are_never_removed_whatever_an_older_one_says() -> None:
+    named = ["a.jsonl", "../b.jsonl", "/etc/passwd", "..", ".", 7]
+    content = json.dumps({"files": [{"path": name} for name in named]}).encode()
+    assert file_names(content) == {"a.jsonl"}
+    for broken in (None, b"", b"[]", b"{}", b'{"files": 7}', b"\xff"):
+        assert file_names(broken) == set()
+
+
+def test_it_is_written_last_and_stays_as_it_was_when_the_export_fails(
+    export: Callable[..., ExportResult], tmp_path: Path
+) -> None:
+    export(content_type_id=["country", "currency"])
+    before = (tmp_path / "_manifest.json").read_bytes()
+
+    class Full(LocalStorage):
+        def create(self, path: str, *, owner: str) -> PendingFile:
+            if path.endswith("_manifest.json"):
+                raise DestinationError("full")
+            return super().create(path, owner=owner)
+
+    with pytest.raises(DestinationError):
+        export(Full())
+    assert (tmp_path / "_manifest.json").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "currency.jsonl"}

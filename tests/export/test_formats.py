@@ -1,0 +1,70 @@
+"""Entries written down: the bytes as served, re-encoded only where they must be."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from airflow_provider_contensis.export.fields import field_tree, keep_fields
+from airflow_provider_contensis.export.formats.json import json_lines
+
+ODD = (
+    b'{"big":12345678901234567890,"small":1e-7,"exact":1.10,"zero":-0.0,'
+    b'"text":"\\u00e9 \xc3\xa9 \xf0\x9f\x87\xa6",'
+    b'"escaped":"line\\nbreak \\/ \\u2028","empty":{},"none":null,"list":[],'
+    b'"sys":{"id":"1","language":"cy","contentTypeId":"film","version":{"versionNo":"1.10","created":"x"}}}'
+)
+
+
+def raw(*texts: bytes) -> list[msgspec.Raw]:
+    return [msgspec.Raw(text) for text in texts]
+
+
+def test_json_lines_are_the_bytes_as_served() -> None:
+    assert json_lines(raw(ODD, b'{"a":1}')) == ODD + b'\n{"a":1}\n'
+
+
+def test_no_entries_are_no_lines() -> None:
+    assert json_lines([]) == b""
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_an_entry_over_several_lines_becomes_one_and_keeps_every_digit_and_character(newline: bytes) -> None:
+    pretty = ODD.replace(b",", b"," + newline + b"  ").replace(b"{", b"{" + newline)
+    lines = json_lines(raw(pretty, b'{"a":1}'))
+    assert lines == ODD + b'\n{"a":1}\n'
+
+
+@pytest.mark.parametrize(
+    ("paths", "kept"),
+    [
+        (["exact"], {"exact": 1.1, "sys": {"id": "1", "language": "cy", "contentTypeId": "film"}}),
+        (
+            ["sys.version.versionNo", "nothing.there"],
+            {"sys": {"id": "1", "language": "cy", "contentTypeId": "film", "version": {"versionNo": "1.10"}}},
+        ),
+        (["sys", "sys.version.versionNo", "none"], {"none": None, "sys": json.loads(ODD)["sys"]}),
+        (
+            ["list.x", "none.x"],
+            {"none": None, "list": [], "sys": {"id": "1", "language": "cy", "contentTypeId": "film"}},
+        ),
+    ],
+)
+def test_chosen_fields_are_kept_with_what_identifies_the_entry(
+    paths: list[str], kept: dict[str, object]
+) -> None:
+    assert json.loads(bytes(keep_fields(msgspec.Raw(ODD), field_tree(paths)))) == kept
+
+
+def test_chosen_fields_keep_their_very_digits_and_order() -> None:
+    chosen = bytes(keep_fields(msgspec.Raw(ODD), field_tree(["text", "small", "big", "exact", "zero"])))
+    start = ODD[: ODD.index(b',"escaped"')]
+    assert chosen == start + b',"sys":{"id":"1","language":"cy","contentTypeId":"film"}}'
+
+
+def test_a_path_through_an_array_applies_to_each_item() -> None:
+    entry = b'{"quotes":[{"text":"a","source":"b"},{"text":"c"},7],"sys":{"id":"1"}}'
+    chosen = bytes(keep_fields(msgspec.Raw(entry), field_tree(["quotes.text"])))
+    assert chosen == b'{"quotes":[{"text":"a"},{"text":"c"},7],"sys":{"id":"1"}}'

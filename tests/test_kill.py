@@ -1,0 +1,70 @@
+"""A killed export leaves nothing under the destination's name, and the next one cleans up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import sys
+from airflow_provider_contensis.api.auth import Credentials
+from airflow_provider_contensis.api.client import ContensisClient
+from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.export.request import ExportRequest
+
+url, client_id, client_secret, project_id, destination = sys.argv[1:]
+scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
+client = ContensisClient(Credentials(url, client_id, client_secret, scopes))
+request = ExportRequest.from_arguments(destination=destination, page_size=100)
+export_entries(client, project_id, request, owner="the task")
+"""
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return synthetic_catalogue(10_000, body_bytes=200)
+
+
+def start(sandbox: Sandbox, destination: Path) -> subprocess.Popen[bytes]:
+    arguments = [sandbox.url, sandbox.client_id, sandbox.client_secret, sandbox.project_id, str(destination)]
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
+
+
+def wait_until_part_is_written(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(path.stat().st_size > 0 for path in folder.glob(".*.part")):
+            return
+        time.sleep(0.005)
+    pytest.fail("the export ended before it could be killed")
+
+
+@pytest.mark.parametrize("older", [None, "yesterday's export"])
+def test_sigkill_in_the_middle_leaves_the_destination_as_it_was(
+    catalogue: Catalogue, tmp_path: Path, older: str | None
+) -> None:
+    destination = tmp_path / "entries.jsonl"
+    if older is not None:
+        destination.write_text(older)
+    with Sandbox(catalogue, latency=0.02) as sandbox:
+        process = start(sandbox, destination)
+        wait_until_part_is_written(tmp_path, process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert (destination.read_text() if destination.exists() else None) == older
+        assert len(list(tmp_path.glob(".*.part"))) == 1
+
+        assert start(sandbox, destination).wait() == 0
+    assert sorted(destination.read_bytes().splitlines()) == sorted(catalogue.entries("published"))
+    assert [path.name for path in tmp_path.iterdir()] == ["entries.jsonl"]
