@@ -1,0 +1,145 @@
+"""An Airflow connection of type `contensis`, read leniently and checked strictly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_contensis.api.environment import root_url
+from airflow_provider_contensis.api.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
+DEFAULT_TIMEOUT = 60.0
+_EXTRA_FIELDS = {"project_id", "scopes", "timeout", "verify", "proxies"}
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """What a connection says.
+
+    :param root_url: the environment's root URL, without a trailing slash.
+    :param client_id: the API key's client id.
+    :param client_secret: the API key's shared secret; never shown.
+    :param scopes: what tokens shall allow.
+    :param project_id: the default project, or None.
+    :param timeout: seconds for one request.
+    :param verify: True, False, or the path of a CA bundle.
+    :param proxies: as in requests.
+    """
+
+    root_url: str
+    client_id: str
+    client_secret: str
+    scopes: tuple[str, ...]
+    project_id: str | None
+    timeout: float
+    verify: bool | str
+    proxies: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Name the environment and the key; hold back the secret, and proxies, which may carry one."""
+        return f"{type(self).__name__}(root_url={self.root_url!r}, client_id={self.client_id!r})"
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> ConnectionSettings:
+        """Return what an Airflow connection says; null, blank and missing fields mean the same.
+
+        :raises ConfigurationError: names the field and what to write there.
+        """
+        client_id, client_secret = _text(connection.login), _text(connection.password)
+        url = root_url(connection.host, connection.port)
+        if client_id is None:
+            raise ConfigurationError("'Client ID' is empty: it is part of the API key made in Contensis.")
+        if client_secret is None:
+            raise ConfigurationError("'Shared secret' is empty: it is part of the API key made in Contensis.")
+        extra = _extra(connection)
+        return cls(
+            root_url=url,
+            client_id=client_id,
+            client_secret=client_secret,
+            scopes=_scopes(extra.get("scopes")),
+            project_id=_text(extra.get("project_id")),
+            timeout=_timeout(extra.get("timeout")),
+            verify=_verify(extra.get("verify")),
+            proxies=_proxies(extra.get("proxies")),
+        )
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    text = connection.extra
+    try:
+        extra = json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConfigurationError("The connection's extra is not a JSON object.")
+    # Connections saved by Airflow 2.2 or older carry a prefix.
+    fields = {name.removeprefix("extra__contensis__"): value for name, value in extra.items()}
+    if unknown := sorted(set(fields) - _EXTRA_FIELDS):
+        log.warning(
+            "The connection's extra has fields that mean nothing here: %s. There are: %s",
+            ", ".join(unknown),
+            ", ".join(sorted(_EXTRA_FIELDS)),
+        )
+    return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def _text(value: object) -> str | None:
+    return (str(value).strip() or None) if value is not None else None
+
+
+def _scopes(value: object) -> tuple[str, ...]:
+    if value is None:
+        return DEFAULT_SCOPES
+    values = value if isinstance(value, list) else [value]
+    texts = [text for text in values if isinstance(text, str)]
+    if len(texts) != len(values):
+        raise ConfigurationError("'Scopes' must be scope names separated by blanks, or a JSON list of them.")
+    # People paste them with commas or one to a line, too.
+    names = tuple(dict.fromkeys(name for text in texts for name in re.split(r"[\s,;]+", text) if name))
+    return names or DEFAULT_SCOPES
+
+
+def _timeout(value: object) -> float:
+    if value is None:
+        return DEFAULT_TIMEOUT
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = math.nan
+    if isinstance(value, bool) or not 0 < seconds <= 86_400:
+        raise ConfigurationError("'Timeout (seconds)' must be a number above 0, or empty for 60.")
+    return seconds
+
+
+def _verify(value: object) -> bool | str:
+    if value is None or isinstance(value, bool):
+        return value is not False
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower(), value.strip())
+    raise ConfigurationError("The extra field 'verify' must be true, false, or the path of a CA file.")
+
+
+def _proxies(value: object) -> Mapping[str, str]:
+    try:
+        proxies = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        proxies = value
+    if proxies is None:
+        return {}
+    if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
+        raise ConfigurationError(
+            'The extra field \'proxies\' must be an object such as {"https": "http://proxy.example:3128"}.'
+        )
+    return proxies

@@ -1,0 +1,337 @@
+"""The hook: an Airflow connection in, authenticated calls to Contensis out."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError, InvalidResponseError
+from airflow_provider_contensis.connection import ConnectionSettings
+from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE, ReadOptions
+from airflow_provider_contensis.get_provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import requests
+
+    from airflow_provider_contensis.api.client import ContensisClient, Entry
+    from airflow_provider_contensis.api.query import Api, Clause
+
+
+class ContensisHook(BaseHook):
+    """Calls the Contensis Management and Delivery APIs with an API key from an Airflow connection.
+
+    The access token (OAuth 2.0 client credentials) is fetched with the first call, shared by all
+    hooks of the process that use the same key, and renewed when it expires or is refused.
+
+    :param contensis_conn_id: the Airflow connection, of type `contensis`.
+    :param project_id: the project to use where a call names none; None for the connection's.
+    """
+
+    conn_name_attr = "contensis_conn_id"
+    default_conn_name = "contensis_default"
+    conn_type = "contensis"
+    hook_name = "Contensis"
+
+    def __init__(self, contensis_conn_id: str = default_conn_name, *, project_id: str | None = None) -> None:
+        super().__init__()
+        self.contensis_conn_id = contensis_conn_id
+        self._project_id = project_id
+
+    # --- the connection form of Airflow 2.11 to 3.1; later versions read get_provider_info() ---------------
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields, as Airflow before 3.2 asks for them."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import Optional
+
+        def field(spec: Mapping[str, Any]) -> Any:
+            kind = IntegerField if "integer" in spec["schema"]["type"] else StringField
+            return kind(
+                lazy_gettext(spec["label"]),
+                widget=BS3TextFieldWidget(),
+                validators=[Optional()],
+                description=spec["description"],
+            )
+
+        return {name: field(spec) for name, spec in _form()["conn-fields"].items()}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels and placeholders, as Airflow before 3.2 asks for them."""
+        behaviour = _form()["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+    # --- the connection -----------------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """What the connection says.
+
+        :raises ConfigurationError: names the field to mend.
+        """
+        return ConnectionSettings.from_connection(self.get_connection(self.contensis_conn_id))
+
+    @cached_property
+    def client(self) -> ContensisClient:
+        """The client that all calls of this hook go through."""
+        return _client(self.settings)
+
+    @property
+    def project_id(self) -> str:
+        """The project used where a call names none.
+
+        :raises ConfigurationError: neither the hook nor the connection names one.
+        """
+        project_id = self._project_id or self.settings.project_id
+        if not project_id:
+            raise ConfigurationError(
+                "No project is named: give project_id, or fill in 'Project' in the connection."
+            )
+        return project_id
+
+    def get_conn(self) -> requests.Session:
+        """Return a session whose requests carry the access token.
+
+        Its URLs may be relative to the environment's root. It calls no other host.
+        """
+        return self.client.session
+
+    def get_access_token(self) -> str:
+        """Return a current access token, fetching one only if there is none.
+
+        :raises AuthenticationError: the credentials were refused; says which field to mend.
+        """
+        return self.client.access_token().value
+
+    def close(self) -> None:
+        """Release the connections. The hook may be used again."""
+        client = self.__dict__.pop("client", None)
+        if client is not None:
+            client.close()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection in stages, and say how far it got.
+
+        Asks for a new token, whatever is cached, and passes only after entries were counted.
+        Gives up within about ten seconds.
+        """
+        from airflow_provider_contensis.connection_check import check
+
+        try:
+            settings = self.settings
+        except ContensisError as error:
+            return False, f"The connection's form is not complete. {error}"
+        except Exception as error:  # noqa: BLE001 - the API server shows what is returned, not what is raised
+            return False, f"The connection could not be read: {type(error).__name__}."
+        return check(_client(settings, impatient=True), project_id=self._project_id or settings.project_id)
+
+    # --- calls --------------------------------------------------------------------------------------------
+
+    def run(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Send one authenticated call to the Management or the Delivery API.
+
+        Calls that may be repeated without harm are retried when they fail for a passing reason.
+
+        :param method: HTTP method.
+        :param path: relative to the environment's root, such as `/api/management/projects`.
+        :param kwargs: as in `requests.Session.request`: `params`, `json`, `data`, `headers`, `timeout`.
+        :return: the answer, its body read.
+        :raises APIError: Contensis answered with an error status; the subclass tells which.
+        :raises TransportError: no answer came, or none that can be read.
+        :raises AuthenticationError: the credentials were refused.
+        """
+        return self.client.run(method, path, **kwargs)
+
+    def list_projects(self) -> list[dict[str, Any]]:
+        """Return the projects that the API key may see."""
+        return self.client.list_projects()
+
+    def get_project(self, project_id: str | None = None, *, api: Api = "management") -> dict[str, Any]:
+        """Return a project.
+
+        :param project_id: None for the hook's own.
+        :raises NotFoundError: there is none of this id, or the API key may not see it.
+        """
+        return self.client.get_project(project_id or self.project_id, api=api)
+
+    def list_content_types(
+        self,
+        *,
+        data_format: str | None = None,
+        version_status: str = "published",
+        project_id: str | None = None,
+        api: Api = "management",
+    ) -> list[dict[str, Any]]:
+        """Return the content types of a project.
+
+        :param data_format: `entry`, `asset` or `form`; None for all.
+        :param version_status: `published` or `latest`.
+        """
+        return self.client.list_content_types(
+            project_id or self.project_id, data_format=data_format, version_status=version_status, api=api
+        )
+
+    def get_content_type(
+        self,
+        content_type_id: str,
+        *,
+        version_status: str = "published",
+        project_id: str | None = None,
+        api: Api = "management",
+    ) -> dict[str, Any]:
+        """Return a content type, with its fields.
+
+        :raises NotFoundError: the project has none of this id, or the API key may not see it.
+        """
+        return self.client.get_content_type(
+            project_id or self.project_id, content_type_id, version_status=version_status, api=api
+        )
+
+    def get_entry(
+        self,
+        entry_id: str,
+        *,
+        language: str | None = None,
+        version_status: str = "published",
+        link_depth: int | None = None,
+        project_id: str | None = None,
+        api: Api = "management",
+    ) -> Entry:
+        """Return one variation of an entry.
+
+        :param language: None for the project's primary language.
+        :param version_status: `published` or `latest`.
+        :param link_depth: how deep links are resolved; the Delivery API only.
+        :raises NotFoundError: there is no such variation, or the API key may not see it.
+        """
+        return self.client.get_entry(
+            project_id or self.project_id,
+            entry_id,
+            language=language,
+            version_status=version_status,
+            link_depth=link_depth,
+            api=api,
+        )
+
+    def search_entries(
+        self,
+        query: Mapping[str, Any],
+        *,
+        link_depth: int | None = None,
+        project_id: str | None = None,
+        api: Api = "management",
+    ) -> dict[str, Any]:
+        """Return one page of a search, as the API answers it.
+
+        For all entries of a search, use `iter_entries`, which proves that none is missing.
+
+        :param query: as the API writes it: `where`, `orderBy`, `pageIndex`, `pageSize`.
+        """
+        return self.client.search_entries(
+            project_id or self.project_id, query, link_depth=link_depth, api=api
+        )
+
+    def count_entries(
+        self,
+        where: Sequence[Clause] = (),
+        *,
+        project_id: str | None = None,
+        api: Api = "management",
+    ) -> int:
+        """Return how many entry variations match.
+
+        :param where: search clauses as the API writes them. Name `sys.versionStatus` and `sys.language`
+            among them: what the service counts without is not documented.
+        """
+        return self.client.count_entries(project_id or self.project_id, where, api=api)
+
+    def iter_entries(
+        self,
+        *,
+        content_type_id: str | Iterable[str] | None = None,
+        language: str | Iterable[str] | None = None,
+        version_status: str = "published",
+        data_format: str | None = "entry",
+        where: Sequence[Clause] | None = None,
+        changed_from: object = None,
+        changed_to: object = None,
+        api: str = "management",
+        link_depth: int | None = None,
+        page_size: int = DEFAULT_PAGE_SIZE,
+        max_concurrent_requests: int = DEFAULT_CONCURRENCY,
+        project_id: str | None = None,
+    ) -> Iterator[Entry]:
+        """Yield entries one by one, each (`sys.id`, `sys.language`) once and none missing.
+
+        :param content_type_id: one or several; None for all of the project.
+        :param language: one or several; None for all that the project supports.
+        :param version_status: `published` or `latest`.
+        :param data_format: `entry`, `asset`, or None for both.
+        :param where: further search clauses, as the API writes them.
+        :param changed_from: ISO time, inclusive, on the time of publishing (or saving, for `latest`).
+        :param changed_to: ISO time, exclusive.
+        :param api: `management` or `delivery`.
+        :param link_depth: how deep the Delivery API resolves links, 0 to 10.
+        :param page_size: entries a page, 1 to 10,000.
+        :param max_concurrent_requests: pages asked for at the same time, 1 to 32.
+        :raises ConfigurationError: an argument is wrong; says which.
+        :raises IncompleteReadError: what was read could not be proven complete; raised at the end
+            at the latest, so act on the entries only once the iterator has ended.
+        """
+        import json
+
+        from airflow_provider_contensis.api.query import EntryQuery
+        from airflow_provider_contensis.export.entries import EntryReader
+
+        query = EntryQuery.from_arguments(
+            content_type_id=content_type_id,
+            language=language,
+            version_status=version_status,
+            data_format=data_format,
+            where=where,
+            changed_from=changed_from,
+            changed_to=changed_to,
+            api=api,
+            link_depth=link_depth,
+        )
+        options = ReadOptions.from_arguments(
+            page_size=page_size, max_concurrent_requests=max_concurrent_requests
+        )
+        reader = EntryReader(self.client, project_id or self.project_id, query, options)
+        for block in reader.read(reader.plan()):
+            for entry in block.entries:
+                try:
+                    yield json.loads(bytes(entry))
+                except (ValueError, RecursionError):
+                    raise InvalidResponseError("An entry holds JSON that Python can't read.") from None
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return form
+
+
+def _client(settings: ConnectionSettings, *, impatient: bool = False) -> ContensisClient:
+    from airflow_provider_contensis.api.auth import Credentials
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.api.retry import NO_RETRIES
+
+    return ContensisClient(
+        Credentials(settings.root_url, settings.client_id, settings.client_secret, settings.scopes),
+        timeout=settings.timeout,
+        verify=settings.verify,
+        proxies=settings.proxies,
+        retry=NO_RETRIES if impatient else None,
+        on_new_token=mask_secret,
+    )

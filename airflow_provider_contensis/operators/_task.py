@@ -1,0 +1,80 @@
+"""What the operators share: templates, storage, and failing well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
+
+from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_contensis.export.storage import Storage
+
+_PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
+
+
+def is_template(value: object) -> bool:
+    """Return whether a value is only known once the task runs: a template, or another task's output."""
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    if isinstance(value, dict):
+        return any(is_template(item) for item in value.values())
+    if isinstance(value, list | tuple | set):
+        return any(is_template(item) for item in value)
+    return hasattr(value, "resolve") and not isinstance(value, PathLike)
+
+
+def settled(value: Any) -> Any:
+    """Return an argument that can be read more than once."""
+    return list(value) if isinstance(value, Iterator) else value
+
+
+def owner_of(context: Context) -> str:
+    """Name the task instance, the same for all its tries."""
+    ti = context["ti"]
+    return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
+
+
+def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
+    """Return where a destination's files go, and the destination's name there.
+
+    :param url: a local path, or a URL that ObjectStoragePath serves.
+    :param conn_id: the Airflow connection of the object store.
+    :raises ConfigurationError: Airflow has no filesystem for the URL.
+    """
+    from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+
+    if "://" not in url:
+        return LocalStorage(), url
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    scheme = url.partition("://")[0]
+    try:
+        path = ObjectStoragePath(url, conn_id=conn_id)
+        filesystem = path.fs
+    except (ImportError, ValueError) as error:
+        way_out = f": pip install '{_PROVIDERS[scheme]}'" if scheme in _PROVIDERS else ""
+        raise ConfigurationError(
+            f"Airflow has no filesystem for destination {url!r}; install the provider "
+            f"that serves {scheme}://{way_out}."
+        ) from error
+    return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
+
+
+@contextmanager
+def failing_for_good() -> Iterator[None]:
+    """Let what a retry may mend be raised as it is, and fail the task at once for what none can."""
+    try:
+        yield
+    except ContensisError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from None
+    except AirflowNotFoundException as error:
+        raise AirflowFailException(f"There is no such Airflow connection: {error}") from None

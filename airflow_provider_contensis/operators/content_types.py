@@ -1,0 +1,114 @@
+"""Operators that export content types."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.api.query import Api, VersionStatus, one_of
+from airflow_provider_contensis.export.destination import plain_url
+from airflow_provider_contensis.operators._task import failing_for_good, is_template, owner_of, storage_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+_DataFormat = Literal["entry", "asset", "form"]
+
+
+class ContensisExportContentTypesOperator(BaseOperator):
+    """Export the definitions of a project's content types to a JSON file, beside its entries.
+
+    The file holds an array of definitions as Contensis serves them, sorted by id.
+    All arguments are templated.
+
+    :param destination: a local path, or a URL that Airflow's ObjectStoragePath serves, ending in `.json`.
+    :param destination_conn_id: the Airflow connection of the object store; local paths need none.
+    :param contensis_conn_id: the Airflow connection of type `contensis`.
+    :param project_id: None for the connection's project.
+    :param data_format: `entry`, `asset` or `form`; None for all.
+    :param version_status: `published` or `latest`.
+    :param api: `management` or `delivery`.
+    :return: a small dict: `destination`, `content_types` (their ids), `bytes`, `sha256`, `project_id`.
+    :raises ConfigurationError: an argument without a template is wrong; raised when the DAG is parsed.
+    """
+
+    template_fields: Sequence[str] = (
+        "destination",
+        "destination_conn_id",
+        "contensis_conn_id",
+        "project_id",
+        "data_format",
+        "version_status",
+        "api",
+    )
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        destination_conn_id: str | None = None,
+        contensis_conn_id: str = "contensis_default",
+        project_id: str | None = None,
+        data_format: str | None = None,
+        version_status: str = "published",
+        api: str = "management",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+        self.contensis_conn_id = contensis_conn_id
+        self.project_id = project_id
+        self.data_format = data_format
+        self.version_status = version_status
+        self.api = api
+        self._check(skip_templates=True)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Export, and return what was written."""
+        from airflow_provider_contensis.export.content_types import export_content_types
+        from airflow_provider_contensis.hooks.contensis import ContensisHook
+
+        with failing_for_good():
+            arguments = self._check()
+            destination = arguments.pop("destination")
+            storage, root = storage_for(destination, self.destination_conn_id)
+            with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
+                return export_content_types(
+                    hook.client,
+                    hook.project_id,
+                    destination,
+                    storage=storage,
+                    root=root,
+                    owner=owner_of(context),
+                    **arguments,
+                )
+
+    def _check(self, *, skip_templates: bool = False) -> dict[str, Any]:
+        def read(name: str, choices: Any) -> Any:
+            value = getattr(self, name)
+            return value if value is None and name == "data_format" else one_of(name, value, choices)
+
+        choices = {"data_format": _DataFormat, "version_status": VersionStatus, "api": Api}
+        checked = {
+            name: read(name, allowed)
+            for name, allowed in choices.items()
+            if not (skip_templates and is_template(getattr(self, name)))
+        }
+        if not (skip_templates and is_template(self.destination)):
+            checked["destination"] = _json_file(self.destination)
+        return checked
+
+
+def _json_file(destination: str) -> str:
+    if not str(destination).strip().lower().endswith(".json"):
+        raise ConfigurationError(
+            f"destination {destination!r} must end in .json, such as /data/content_types.json."
+        )
+    return plain_url(destination)

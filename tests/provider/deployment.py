@@ -1,0 +1,140 @@
+"""A whole Airflow on this machine: API server, scheduler, DAG processor and worker processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_PATIENCE = 180.0
+
+
+class Deployment:
+    """Airflow 3 with LocalExecutor and SQLite, its home below a folder.
+
+    :param folder: where its home, its DAGs, its database and its logs go.
+    :param dags: DAG files by name.
+    :param connection: the default Contensis connection, as JSON.
+    """
+
+    def __init__(self, folder: Path, *, dags: dict[str, str], connection: str) -> None:
+        self.home = folder / "airflow"
+        self.dags = self.home / "dags"
+        self.dags.mkdir(parents=True)
+        for name, text in dags.items():
+            (self.dags / name).write_text(text)
+        self._url = f"http://127.0.0.1:{_free_port()}"
+        self._environment = {
+            **os.environ,
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW_CONN_CONTENSIS_DEFAULT": connection,
+            "AIRFLOW__API__BASE_URL": self._url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": self._url.rpartition(":")[2],
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "made-up-" * 10,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__FERNET_KEY": "bWFkZS11cC1tYWRlLXVwLW1hZGUtdXAtbWFkZS11cCE=",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        }
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._running:
+            self._airflow("db", "migrate").wait()
+            for component in ("api-server", "scheduler", "dag-processor"):
+                self._running.callback(_end, self._airflow(component))
+            self._wait_until(lambda: bool(self._get("/api/v2/version")), "the API server answers")
+            self._running = self._running.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    def run(self, dag_id: str) -> str:
+        """Trigger a DAG and return the state in which its run ends."""
+        path = f"/api/v2/dags/{dag_id}"
+        self._wait_until(lambda: self._get(path) is not None, f"{dag_id} is parsed")
+        run_id = self._call("POST", f"{path}/dagRuns", {"logical_date": None})["dag_run_id"]
+        states: list[str] = []
+
+        def ended() -> bool:
+            run = self._get(f"{path}/dagRuns/{run_id}")
+            states.append(run["state"] if run else "unknown")
+            return states[-1] in {"success", "failed"}
+
+        self._wait_until(ended, f"{dag_id} ends")
+        return states[-1]
+
+    def task_log(self, task_id: str) -> str:
+        """Return the log files of a task as they were written."""
+        return "\n".join(path.read_text() for path in self.home.glob(f"logs/**/task_id={task_id}/*.log"))
+
+    def _airflow(self, *command: str) -> subprocess.Popen[bytes]:
+        with (self.home / f"{command[0]}.out").open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "airflow", *command],
+                env=self._environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _get(self, path: str) -> Any:
+        try:
+            return self._call("GET", path)
+        except (URLError, OSError):
+            return None
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        with urlopen(f"{self._url}/auth/token") as answer:
+            token = json.load(answer)["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(f"{self._url}{path}", data, headers, method=method)) as answer:
+            return json.load(answer)
+
+    def _wait_until(self, condition: Any, what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                told = "\n".join(path.read_text()[-3_000:] for path in sorted(self.home.glob("*.out")))
+                raise TimeoutError(f"Airflow took too long until {what}\n{told}")
+            time.sleep(0.5)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a component and all that it started: they share its process group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

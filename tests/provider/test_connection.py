@@ -1,0 +1,144 @@
+"""Airflow connections, as people and the form write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Connection
+
+from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.connection import ConnectionSettings
+
+SECRET = "a-shared-secret"
+
+
+def settings(extra: object = None, **fields: Any) -> ConnectionSettings:
+    values = {"host": "example", "login": "an-id", "password": SECRET, **fields}
+    text = extra if isinstance(extra, str) or extra is None else json.dumps(extra)
+    return ConnectionSettings.from_connection(
+        Connection(conn_id="x", conn_type="contensis", extra=text, **values)
+    )
+
+
+def test_the_least_that_is_needed() -> None:
+    read = settings()
+    assert read.root_url == "https://cms-example.cloud.contensis.com"
+    assert (read.client_id, read.client_secret) == ("an-id", SECRET)
+    assert read.scopes == ("Entry_Read", "ContentType_Read", "Project_Read")
+    assert (read.project_id, read.timeout, read.verify, read.proxies) == (None, 60.0, True, {})
+
+
+def test_null_blank_and_missing_mean_the_same() -> None:
+    empty = {"project_id": None, "scopes": "", "timeout": None, "verify": None, "proxies": ""}
+    assert settings(empty, port=0, schema="") == settings()
+
+
+def test_everything_that_can_be_said() -> None:
+    read = settings(
+        {
+            "project_id": " website ",
+            "scopes": "Entry_Read Project_Read",
+            "timeout": 5,
+            "verify": "/etc/ca.pem",
+            "proxies": {"https": "http://proxy.example:3128"},
+        },
+        host="https://cms.example.org",
+        port=8443,
+    )
+    assert read.root_url == "https://cms.example.org:8443"
+    assert read.project_id == "website"
+    assert read.scopes == ("Entry_Read", "Project_Read")
+    assert read.timeout == 5
+    assert read.verify == "/etc/ca.pem"
+    assert read.proxies == {"https": "http://proxy.example:3128"}
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        "Entry_Read Project_Read",
+        " Entry_Read,Project_Read ",
+        "Entry_Read\nProject_Read\r\n",
+        "Entry_Read; Project_Read Entry_Read",
+        ["Entry_Read", "Project_Read"],
+        ["Entry_Read Project_Read"],
+    ],
+)
+def test_scopes_as_people_paste_them(scopes: object) -> None:
+    assert settings({"scopes": scopes}).scopes == ("Entry_Read", "Project_Read")
+
+
+@pytest.mark.parametrize(
+    ("verify", "expected"), [(False, False), ("false", False), ("True", True), (True, True)]
+)
+def test_verify_as_text_or_truth(verify: object, expected: bool) -> None:
+    assert settings({"verify": verify}).verify is expected
+
+
+def test_proxies_as_json_text_and_fields_with_the_prefix_of_old_connections() -> None:
+    read = settings(
+        {"extra__contensis__proxies": '{"https": "http://p:1"}', "extra__contensis__project_id": "w"}
+    )
+    assert read.proxies == {"https": "http://p:1"}
+    assert read.project_id == "w"
+
+
+@pytest.mark.parametrize(
+    ("extra", "fields", "words"),
+    [
+        (None, {"host": None}, "has no host"),
+        (None, {"login": None}, "'Client ID' is empty"),
+        (None, {"login": "  "}, "'Client ID' is empty"),
+        (None, {"password": ""}, "'Shared secret' is empty"),
+        ("[1]", {}, "extra is not a JSON object"),
+        ("{", {}, "extra is not a JSON object"),
+        ({"scopes": 7}, {}, "'Scopes' must be"),
+        ({"scopes": ["Entry_Read", 7]}, {}, "'Scopes' must be"),
+        ({"timeout": "soon"}, {}, "'Timeout"),
+        ({"timeout": 0}, {}, "'Timeout"),
+        ({"timeout": -1}, {}, "'Timeout"),
+        ({"timeout": True}, {}, "'Timeout"),
+        ({"timeout": "nan"}, {}, "'Timeout"),
+        ({"verify": 7}, {}, "'verify' must be"),
+        ({"proxies": "http://p:1"}, {}, "'proxies' must be"),
+        ({"proxies": {"https": 1}}, {}, "'proxies' must be"),
+    ],
+)
+def test_a_wrong_field_is_named(extra: object, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        settings(extra, **fields)
+
+
+def test_a_field_that_means_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    settings({"project": "website", "__extra": ""})
+    assert "fields that mean nothing here: __extra, project" in caplog.text
+    assert "project_id" in caplog.text
+
+
+def test_the_settings_show_no_secret() -> None:
+    shown = repr(settings({"proxies": {"https": "http://me:proxy-word@p:1"}}))
+    assert SECRET not in shown
+    assert "proxy-word" not in shown
+
+
+@pytest.mark.parametrize("scopes", ["Entry_Read", ["Entry_Read", "Project_Read"]])
+@pytest.mark.parametrize("host", ["example", "https://cms.example.org", "http://127.0.0.1:8765"])
+def test_a_connection_survives_the_trip_through_a_uri(host: str, scopes: object) -> None:
+    """The Test button makes every connection take it."""
+    extra = {"project_id": "website", "scopes": scopes, "timeout": None, "verify": False}
+    made = Connection(
+        conn_id="x",
+        conn_type="contensis",
+        host=host,
+        port=None,
+        login="an id",
+        password="a/b:c@d?e%#&",
+        extra=json.dumps(extra),
+    )
+    try:
+        again = Connection(conn_id="x", uri=made.get_uri())  # type: ignore[call-arg]  # 2.11 to 3.1
+    except TypeError:
+        again = Connection.from_uri(made.get_uri(), conn_id="x")
+    assert ConnectionSettings.from_connection(again) == ConnectionSettings.from_connection(made)

@@ -1,0 +1,212 @@
+"""The export operator: its arguments, its templates, its failures, without a database."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+
+from airflow_provider_contensis.api.errors import ConfigurationError, ServerError
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CONTEXT: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)}
+
+
+def operator(**arguments: Any) -> ContensisExportEntriesOperator:
+    return ContensisExportEntriesOperator(task_id="export", **{"destination": "/data/x.jsonl", **arguments})
+
+
+class TestArguments:
+    def test_that_are_templated_are_kept_as_given(self) -> None:
+        fields = ContensisExportEntriesOperator.template_fields
+        templates = {name: f"{{{{ {name} }}}}" for name in fields}
+        made = operator(**templates)
+        assert {name: getattr(made, name) for name in fields} == templates
+
+    def test_all_but_airflow_s_own_are_templated(self) -> None:
+        import inspect
+
+        parameters = inspect.signature(ContensisExportEntriesOperator.__init__).parameters
+        assert set(ContensisExportEntriesOperator.template_fields) == set(parameters) - {"self", "kwargs"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({"destination": "/data/films.docx"}, "does not tell a file format"),
+            ({"version_status": "draft"}, "version_status must be one of published, latest"),
+            ({"data_format": "form"}, "data_format must be one of entry, asset"),
+            ({"api": "graphql"}, "api must be one of management, delivery"),
+            ({"content_type_id": []}, "content_type_id must be a name"),
+            ({"content_type_id": ["film", 7]}, "content_type_id must be a name"),
+            ({"language": " "}, "language must be a name"),
+            ({"where": "runtime > 90"}, "where must be a list of search clauses"),
+            ({"where": 7}, "where must be a list of search clauses"),
+            ({"where": [{}]}, "where must hold search clauses"),
+            ({"where": ["film"]}, "where must hold search clauses"),
+            ({"fields": ""}, "fields must be a name"),
+            ({"changed_from": "yesterday"}, "changed_from must be an ISO 8601 time"),
+            ({"changed_from": "2031-01-02", "changed_to": "2031-01-01"}, "must be earlier than changed_to"),
+            ({"link_depth": 1}, "link_depth needs api='delivery'"),
+            ({"link_depth": 11, "api": "delivery"}, "link_depth must be a whole number from 0 to 10"),
+            ({"page_size": 0}, "page_size must be a whole number from 1 to 10,000"),
+            ({"page_size": 10_001}, "page_size must be"),
+            ({"page_size": True}, "page_size must be"),
+            ({"max_concurrent_requests": "many"}, "max_concurrent_requests must be"),
+            ({"compression": "rar"}, "compression must be one of gz"),
+            ({"parquet_mode": "wide"}, "parquet_mode must be one of typed, raw"),
+            ({"misfits": "drop"}, "misfits must be one of fail, raw"),
+            ({"guard_formulas": "perhaps"}, "guard_formulas must be one of true, false"),
+            ({"file_format": "xml"}, "file_format must be one of jsonl, json, csv, parquet"),
+        ],
+    )
+    def test_that_are_wrong_fail_when_the_dag_is_parsed(self, arguments: dict[str, Any], words: str) -> None:
+        with pytest.raises(ConfigurationError, match=words):
+            operator(**arguments)
+
+    def test_that_are_wrong_fail_at_parsing_though_others_are_templates(self) -> None:
+        with pytest.raises(ConfigurationError, match="page_size"):
+            operator(destination="{{ ds }}.jsonl", changed_from="{{ ds }}", page_size=0)
+
+    def test_whose_fit_depends_on_a_template_are_left_for_the_run(self) -> None:
+        operator(api="{{ params.api }}", link_depth=2)
+        operator(where=[{"field": "runtime", "greaterThan": "{{ params.least }}"}])
+
+    def test_that_templates_fill_in_wrongly_fail_at_once_when_the_task_starts(self) -> None:
+        made = operator(changed_from="{{ start }}", contensis_conn_id="there_is_none")
+        made.render_template_fields({"start": None})  # type: ignore[typeddict-unknown-key]  # a made-up context
+        with pytest.raises(AirflowFailException, match="changed_from must be an ISO 8601 time.*'None'"):
+            made.execute(CONTEXT)
+
+    def test_that_can_be_read_once_only_are_kept_for_the_run(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        made = operator(
+            destination=f"{tmp_path}/x.jsonl",
+            content_type_id=(name for name in ["country"]),
+            where=iter([{"field": "alpha2", "equalTo": "GB"}]),
+        )
+        assert made.execute(CONTEXT)["entries"] == 3  # in three languages
+
+    def test_for_fields_that_no_content_type_has_are_refused(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        for fields in (["titel"], "name,alpha2"):
+            made = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="country", fields=fields)
+            with pytest.raises(AirflowFailException, match="fields names .*alpha2"):
+                made.execute(CONTEXT)
+
+    def test_that_name_no_airflow_connection_fail_the_task_for_good(self, tmp_path: Path) -> None:
+        made = operator(destination=f"{tmp_path}/x.jsonl", contensis_conn_id="there_is_none")
+        with pytest.raises(AirflowFailException, match="no such Airflow connection.*there_is_none"):
+            made.execute(CONTEXT)
+
+    def test_may_be_another_task_s_output(self) -> None:
+        with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+            first = operator()
+            second = ContensisExportEntriesOperator(
+                task_id="second",
+                destination="/data/y.jsonl",
+                changed_from=first.output["watermark"],  # type: ignore[index]  # of an XComArg
+            )
+        assert second.upstream_task_ids == {"export"}
+
+    def test_can_be_copied_and_serialized(self) -> None:
+        with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+            where = [{"field": "a", "equalTo": 1}]
+            made = operator(where=where, changed_from=datetime(2031, 1, 1, tzinfo=UTC))
+            assert copy.deepcopy(made).where == where
+            ContensisExportEntriesOperator.partial(task_id="mapped", destination="/data/").expand(
+                content_type_id=["a", "b"]
+            )
+        try:
+            from airflow.serialization.serialized_objects import DagSerialization as Serialization
+        except ImportError:
+            from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore[assignment,attr-defined]  # before 3.2
+        stored = json.loads(json.dumps(Serialization.to_dict(dag)))
+        again = Serialization.from_dict(stored)
+        assert set(again.task_ids) == {"export", "mapped"}
+
+
+class TestARun:
+    def test_exports_and_returns_a_small_dict(
+        self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox:
+            connect(sandbox)
+            result = operator(destination=f"{tmp_path}/x.jsonl").execute(CONTEXT)
+        assert json.loads(json.dumps(result)) == result
+        assert len(json.dumps(result)) < 2_000
+        assert result["entries"] == 1_200
+        written = (tmp_path / "x.jsonl").read_bytes().splitlines()
+        assert sorted(written) == sorted(small_catalogue.entries("published"))
+
+    def test_takes_numbers_and_clauses_as_the_text_that_templates_give(
+        self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        made = operator(
+            destination="{{ folder }}/x.jsonl",
+            page_size="{{ size }}",
+            where='[{"field": "sys.id", "exists": {{ truth }}}]',
+            changed_from="{{ start }}",
+        )
+        values: Any = {
+            "folder": str(tmp_path),
+            "size": 100,
+            "truth": "true",
+            "start": datetime(2000, 1, 1, tzinfo=UTC),
+        }
+        made.render_template_fields(values)
+        with Sandbox(small_catalogue) as sandbox:
+            connect(sandbox)
+            result = made.execute(CONTEXT)
+            assert sandbox.count("search") >= 12
+        assert result["entries"] == 1_200
+        assert result["changed_from"] == "2000-01-01T00:00:00Z"
+
+    def test_keeps_no_hook_on_the_operator(
+        self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        made = operator(destination=f"{tmp_path}/x.jsonl")
+        before = {*vars(made), "_cached_logger"}
+        with Sandbox(small_catalogue) as sandbox:
+            connect(sandbox)
+            made.execute(CONTEXT)
+        assert {*vars(made), "_cached_logger"} == before
+
+    def test_fails_for_good_where_no_retry_can_mend_it(
+        self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None]
+    ) -> None:
+        refused = Response.json({"error": "invalid_client"}, 400)
+        with Sandbox(small_catalogue, faults=lambda _: refused) as sandbox:
+            connect(sandbox)
+            with pytest.raises(AirflowFailException, match="check 'Client ID' and 'Shared secret'"):
+                operator().execute(CONTEXT)
+            assert sandbox.count("token") == 1
+
+    def test_fails_for_a_retry_where_one_may_mend_it(
+        self,
+        small_catalogue: Catalogue,
+        connect: Callable[[Sandbox], None],
+    ) -> None:
+        busy = Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
+
+        def faults(request: Request) -> Response | None:
+            return busy if request.kind == "search" else None
+
+        with Sandbox(small_catalogue, faults=faults) as sandbox:
+            connect(sandbox)
+            with pytest.raises(ServerError, match="Come back later") as failure:
+                operator().execute(CONTEXT)
+        assert failure.value.retry_after == 3600

@@ -1,0 +1,141 @@
+"""What Airflow learns of the package."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import distribution, entry_points
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow.providers.common.compat.sdk import Connection
+
+from airflow_provider_contensis import __version__
+from airflow_provider_contensis.get_provider_info import get_provider_info
+from airflow_provider_contensis.hooks.contensis import ContensisHook
+
+FORM = get_provider_info()["connection-types"][0]
+
+
+def dotted_paths(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [path for item in value.values() for path in dotted_paths(item)]
+    if isinstance(value, list):
+        return [path for item in value for path in dotted_paths(item)]
+    return [value] if isinstance(value, str) and value.startswith("airflow_provider_contensis.") else []
+
+
+def test_airflow_discovers_the_provider_and_its_connection_type() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+    assert manager.providers["airflow-provider-contensis"].version == __version__
+    hook = Connection(conn_id="x", conn_type="contensis").get_hook()  # type: ignore[no-untyped-call]  # likewise
+    assert type(hook) is ContensisHook
+    assert hook.contensis_conn_id == "x"
+
+
+def test_the_entry_point_names_the_distribution() -> None:
+    [entry_point] = [
+        each
+        for each in entry_points(group="apache_airflow_provider")
+        if each.dist and each.dist.name == "airflow-provider-contensis"
+    ]
+    assert entry_point.load()() == get_provider_info()
+    assert get_provider_info()["package-name"] == distribution("airflow-provider-contensis").name
+
+
+def test_everything_the_info_names_can_be_imported() -> None:
+    paths = dotted_paths(get_provider_info())
+    assert paths
+    for path in paths:
+        try:
+            importlib.import_module(path)
+        except ModuleNotFoundError:
+            module, _, name = path.rpartition(".")
+            assert hasattr(importlib.import_module(module), name)
+
+
+def test_the_info_fits_airflow_s_schema() -> None:
+    schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_form_hides_neither_host_nor_port() -> None:
+    assert FORM["ui-field-behaviour"]["hidden-fields"] == ["schema"]
+
+
+def test_every_field_of_the_form_may_be_left_empty() -> None:
+    for spec in FORM["conn-fields"].values():
+        assert "null" in spec["schema"]["type"]
+
+
+def test_the_form_of_earlier_versions_says_the_same() -> None:
+    behaviour = ContensisHook.get_ui_field_behaviour()
+    modern = FORM["ui-field-behaviour"]
+    assert behaviour == {name.replace("-", "_"): value for name, value in modern.items()}
+
+
+def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
+    pytest.importorskip("flask_appbuilder")
+    widgets = ContensisHook.get_connection_form_widgets()
+    assert list(widgets) == list(FORM["conn-fields"])
+
+
+def test_the_hook_answers_for_the_connection_type_of_the_info() -> None:
+    assert (ContensisHook.conn_type, ContensisHook.hook_name) == (FORM["connection-type"], FORM["hook-name"])
+
+
+def test_no_import_warns() -> None:
+    modules = [
+        "airflow_provider_contensis.get_provider_info",
+        "airflow_provider_contensis.hooks.contensis",
+        "airflow_provider_contensis.operators.entries",
+        "airflow_provider_contensis.export.entries",
+        "airflow_provider_contensis.sandbox",
+    ]
+    # Airflow's own imports may warn of things that are not ours; a warning that names us is.
+    code = (
+        "import airflow.sdk, warnings; import airflow.providers.common.compat.sdk; "
+        f"warnings.simplefilter('error'); import {', '.join(modules)}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
+    code = (
+        "import airflow.sdk, time; from airflow.sdk import DAG; start = time.perf_counter(); "
+        "from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator; "
+        "print(time.perf_counter() - start)"
+    )
+    # The quickest of three: what it costs, not what else the machine was doing.
+    costs = [
+        float(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()[-1]
+        )
+        for _ in range(3)
+    ]
+    assert min(costs) <= 0.060
+
+
+def test_what_a_dag_file_imports_leaves_the_heavy_libraries_alone() -> None:
+    code = (
+        "import airflow.sdk, sys; before = set(sys.modules); "
+        "import airflow_provider_contensis.operators.entries; "
+        "print(sorted({'requests', 'urllib3', 'gzip', 'pyarrow'} & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_the_ground_floor_does_not_import_airflow() -> None:
+    code = (
+        "import sys, airflow_provider_contensis.export.entries, airflow_provider_contensis.sandbox; "
+        "sys.exit('airflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,213 @@
+"""Exports to S3, against an S3 server that runs on this machine."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_contensis.api.errors import IncompleteReadError
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
+from tests.provider.dags import run
+from tests.provider.test_operator import CONTEXT, operator
+
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("s3fs")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    connection = {
+        "conn_type": "aws",
+        "login": "made-up-key",
+        "password": "made-up-secret",
+        "extra": {"endpoint_url": s3_url, "region_name": "us-east-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(connection))
+    resource = boto3.resource(
+        "s3",
+        endpoint_url=s3_url,
+        region_name="us-east-1",
+        aws_access_key_id="made-up-key",
+        aws_secret_access_key="made-up-secret",
+    )
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
+    return resource.create_bucket(Bucket=name)
+
+
+def export(bucket: Any, key: str, **arguments: Any) -> dict[str, Any]:
+    destination = f"s3://{bucket.name}/{key}"
+    made = operator(destination=destination, destination_conn_id="store", **arguments)
+    result: dict[str, Any] = made.execute(CONTEXT)
+    return result
+
+
+def content(bucket: Any, key: str) -> bytes:
+    body: bytes = bucket.Object(key).get()["Body"].read()
+    return body
+
+
+def keys(bucket: Any) -> set[str]:
+    return {item.key for item in bucket.objects.all()}
+
+
+def uploads(bucket: Any) -> list[Any]:
+    return list(bucket.multipart_uploads.all())
+
+
+def test_a_file_arrives_whole(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        result = export(bucket, "some/where/entries.jsonl.gz")
+    stored = content(bucket, "some/where/entries.jsonl.gz")
+    [file] = result["files"]
+    assert file["path"] == f"s3://{bucket.name}/some/where/entries.jsonl.gz"
+    assert (file["bytes"], file["sha256"]) == (len(stored), hashlib.sha256(stored).hexdigest())
+    served = small_catalogue.entries("published")
+    assert sorted(gzip.decompress(stored).splitlines()) == sorted(served)
+
+
+def test_a_file_of_many_parts_arrives_whole(connect: Callable[[Sandbox], None], bucket: Any) -> None:
+    catalogue = synthetic_catalogue(9_000, body_bytes=6_000)
+    with Sandbox(catalogue) as sandbox:
+        connect(sandbox)
+        result = export(bucket, "entries.jsonl", page_size=1_000)
+    stored = content(bucket, "entries.jsonl")
+    assert len(stored) == result["files"][0]["bytes"] > 50 << 20
+    assert sorted(stored.splitlines()) == sorted(catalogue.entries("published"))
+    assert uploads(bucket) == []
+
+
+def test_a_folder_has_a_manifest_and_loses_what_it_no_longer_names(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    connect(iso_sandbox)
+    export(bucket, "codes/")
+    assert keys(bucket) == {
+        f"codes/{name}"
+        for name in (
+            "_manifest.json",
+            "country.jsonl",
+            "currency.jsonl",
+            "language.jsonl",
+            "subdivision.jsonl",
+        )
+    }
+    export(bucket, "codes/", content_type_id="currency", language="cy")
+    assert keys(bucket) == {"codes/_manifest.json", "codes/currency.jsonl"}
+    told = json.loads(content(bucket, "codes/_manifest.json"))
+    stored = content(bucket, "codes/currency.jsonl")
+    assert told["files"][0]["path"] == "currency.jsonl"
+    assert told["files"][0]["sha256"] == hashlib.sha256(stored).hexdigest()
+
+
+@pytest.mark.parametrize("body_bytes", [200, 6_000])
+def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
+    connect: Callable[[Sandbox], None],
+    bucket: Any,
+    body_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalogue = synthetic_catalogue(9_000, body_bytes=body_bytes)
+    bucket.put_object(Key="entries.jsonl", Body=b"old")
+
+    def lose_the_end(request: Request) -> Response | None:
+        if request.kind != "search" or json.loads(request.body)["pageSize"] == 1:
+            return None
+        bounds = [
+            clause for clause in json.loads(request.body)["where"] if "created" in clause.get("field", "")
+        ]
+        if [set(bound) for bound in bounds] != [{"field", "greaterThanOrEqualTo"}]:
+            return None
+        page = json.loads(request.answer().body)
+        page["items"].pop()
+        return Response.json(page)
+
+    with Sandbox(catalogue, faults=lose_the_end) as sandbox:
+        connect(sandbox)
+        with pytest.raises(IncompleteReadError):
+            export(bucket, "entries.jsonl", page_size=1_000)
+    assert content(bucket, "entries.jsonl") == b"old"
+    assert keys(bucket) == {"entries.jsonl"}
+    assert uploads(bucket) == []
+
+
+def test_a_killed_export_leaves_the_old_object(
+    s3_url: str, bucket: Any, connect: Callable[[Sandbox], None]
+) -> None:
+    bucket.put_object(Key="entries.jsonl", Body=b"old")
+    program = (
+        "from tests.provider.test_operator import CONTEXT, operator\n"
+        f"made = operator(destination='s3://{bucket.name}/entries.jsonl', destination_conn_id='store')\n"
+        "made.execute(CONTEXT)\n"
+    )
+    catalogue = synthetic_catalogue(20_000, body_bytes=6_000)
+    with Sandbox(catalogue, latency=0.05) as sandbox:
+        connect(sandbox)
+        process = subprocess.Popen([sys.executable, "-c", program], env=os.environ)
+        deadline = time.monotonic() + 60
+        while not uploads(bucket) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert uploads(bucket), "it was killed in the middle of an upload"
+        assert content(bucket, "entries.jsonl") == b"old"
+        export(bucket, "entries.jsonl", page_size=1_000)
+    assert sorted(content(bucket, "entries.jsonl").splitlines()) == sorted(catalogue.entries("published"))
+
+
+def test_a_store_that_refuses_is_told_in_a_sentence(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    from airflow_provider_contensis.api.errors import DestinationError
+
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        made = operator(destination="s3://there-is-no-such-bucket/x.jsonl", destination_conn_id="store")
+        with pytest.raises(DestinationError, match=r"no-such-bucket/x\.jsonl could not be written: "):
+            made.execute(CONTEXT)
+
+
+def test_the_example_dag_runs(
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    airflow_database: None,
+) -> None:
+    connect(iso_sandbox)
+    monkeypatch.setenv("CONTENSIS_EXPORT_BUCKET", bucket.name)
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", os.environ["AIRFLOW_CONN_STORE"])
+    example = Path(__file__).parents[2] / "dags_examples" / "export_to_s3.py"
+    [dag] = [value for value in runpy.run_path(str(example)).values() if isinstance(value, DAG)]
+    assert run(dag).state == "success"
+    assert "contensis/_manifest.json" in keys(bucket)
+    stored = gzip.decompress(content(bucket, "contensis/country.jsonl.gz")).splitlines()
+    served = iso_sandbox.catalogue.entries("published", content_type_id="country")
+    assert sorted(stored) == sorted(served)

@@ -1,0 +1,187 @@
+"""Neither the shared secret nor a token shows in anything that a run prints, logs, raises or stores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sqlite3
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_contensis.api.auth import Credentials
+from airflow_provider_contensis.api.client import ContensisClient
+from airflow_provider_contensis.api.errors import ContensisError
+from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.hooks.contensis import ContensisHook
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+from tests.provider.deployment import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Tokens:
+    """Remembers every token that a sandbox gives out or is sent, and answers with one fault."""
+
+    def __init__(self, kind: str = "", answer: Response | None = None) -> None:
+        self.kind = kind
+        self.answer = answer
+        self.seen: set[str] = set()
+
+    def __call__(self, request: Request) -> Response | None:
+        authorization = {name.lower(): value for name, value in request.headers.items()}.get(
+            "authorization", ""
+        )
+        self.seen |= {authorization.removeprefix("Bearer ")} - {""}
+        if request.kind == self.kind:
+            return self.answer
+        if request.kind != "token":
+            return None
+        given = request.answer()
+        self.seen |= {json.loads(given.body)["access_token"]} if given.status == 200 else set()
+        return given
+
+
+def everything_of(error: BaseException) -> str:
+    """Return all that a traceback, a log collector or a debugger would show of an exception."""
+    told = ["".join(traceback.format_exception(error))]
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is not None:
+            told += [repr(each), str(each), repr(each.args), repr(vars(each))]
+            pending += [each.__cause__, each.__context__]
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("token", Response.json({"error": "invalid_client"}, 400)),
+        ("token", Response(500, b"<html>")),
+        ("token", Response(drop=True)),
+        ("token", Response(302, headers={"Location": "https://elsewhere.example/"})),
+        ("project", Response.json({"message": "no"}, 401)),
+        ("project", Response.json({"message": "no"}, 403)),
+        ("project", Response(200, b"<html>", {"content-type": "text/html"})),
+        ("project", Response(200, b"{}", content_length=99)),
+        ("project", Response(drop=True)),
+    ],
+)
+def test_no_failure_tells_a_secret(
+    small_catalogue: Catalogue, caplog: pytest.LogCaptureFixture, kind: str, answer: Response
+) -> None:
+    faults = Tokens(kind, answer)
+    with Sandbox(small_catalogue, faults=faults) as sandbox, caplog.at_level(logging.DEBUG):
+        credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, ("Project_Read",))
+        client = ContensisClient(credentials, retry=RetryPolicy(attempts=2, initial_wait=0.001))
+        with pytest.raises(ContensisError) as failure:
+            client.get_project(sandbox.project_id)
+    told = (
+        everything_of(failure.value)
+        + caplog.text
+        + repr(client)
+        + repr(credentials)
+        + repr(client.session.auth)
+    )
+    for secret in (sandbox.client_secret, *faults.seen):
+        assert secret not in told
+
+
+def test_the_test_button_tells_no_secret(
+    small_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in ("", "token", "project", "search"):
+        faults = Tokens(kind, Response.json({"message": "no"}, 403))
+        with Sandbox(small_catalogue, faults=faults) as sandbox, caplog.at_level(logging.DEBUG):
+            monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", sandbox.connection_json)
+            _, message = ContensisHook().test_connection()
+        for secret in (sandbox.client_secret, *faults.seen):
+            assert secret not in message + caplog.text
+
+
+def test_the_failure_of_a_task_tells_no_secret(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    from tests.provider.test_operator import CONTEXT, operator
+
+    faults = Tokens("search", Response.json({"message": "no"}, 403))
+    with Sandbox(small_catalogue, faults=faults) as sandbox:
+        connect(sandbox)
+        with pytest.raises(AirflowFailException) as failure:
+            operator(destination=f"{tmp_path}/x.jsonl").execute(CONTEXT)
+    assert faults.seen
+    for secret in (sandbox.client_secret, *faults.seen):
+        assert secret not in everything_of(failure.value)
+
+
+CARELESS_DAG = """
+import logging
+from datetime import datetime, timezone
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+
+with DAG("careless", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+    @task
+    def tell():
+        from airflow_provider_contensis.hooks.contensis import ContensisHook
+        hook = ContensisHook()
+        for secret in (hook.get_access_token(), hook.settings.client_secret):
+            print("printed", secret)
+            logging.getLogger("careless").warning("logged %s", secret)
+
+    tell() >> ContensisExportEntriesOperator(
+        task_id="export", destination="{{ params.to }}", params={"to": DESTINATION}
+    )
+"""
+
+
+def test_a_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
+    small_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """Even a careless task that tells its token is masked; all that Airflow keeps is searched."""
+    dag = CARELESS_DAG.replace("DESTINATION", repr(f"{tmp_path}/x.jsonl"))
+    faults = Tokens()
+    with (
+        Sandbox(small_catalogue, faults=faults) as sandbox,
+        Deployment(tmp_path, dags={"careless.py": dag}, connection=sandbox.connection_json) as airflow,
+    ):
+        state = airflow.run("careless")
+        told = airflow.task_log("tell")
+        exported = airflow.task_log("export")
+    assert state == "success", told + exported
+    assert len(re.findall(r'"printed \S*\*\*\*"', told)) == 2
+    assert len(re.findall(r'"logged \S*\*\*\*"', told)) == 2
+    assert "Proof: 1,200 distinct" in exported
+    database = sqlite3.connect(airflow.home / "airflow.db")
+    assert database.execute("select count(*) from xcom").fetchone()[0] > 0
+    assert database.execute("select count(*) from rendered_task_instance_fields").fetchone()[0] > 0
+    database.close()
+    assert len(faults.seen) == 2  # each task is a process of its own
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        # What a task itself prints, Airflow 3.3 repeats unmasked in the scheduler's own output.
+        lines = [
+            line
+            for line in path.read_bytes().splitlines()
+            if not re.search(rb"\[(careless|task\.stdout)\]", line)
+        ]
+        for secret in (sandbox.client_secret, *faults.seen):
+            assert not any(secret.encode() in line for line in lines), path
+
+
+def test_the_summary_of_an_export_holds_no_secret(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    from tests.provider.test_operator import CONTEXT, operator
+
+    faults = Tokens()
+    with Sandbox(small_catalogue, faults=faults) as sandbox:
+        connect(sandbox)
+        summary: Any = operator(destination=f"{tmp_path}/x.jsonl").execute(CONTEXT)
+    for secret in (sandbox.client_secret, *faults.seen):
+        assert secret not in json.dumps(summary)
