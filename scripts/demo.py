@@ -1,0 +1,187 @@
+"""The demo: a sandbox, a real Airflow, the example DAG, and proof that nothing was lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+from airflow_provider_contensis.sandbox import iso_catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".demo"
+HOME = FOLDER / "airflow"
+EXPORT = FOLDER / "export"
+LOG = FOLDER / "airflow.log"
+DAG_ID = "contensis_export_entries"
+
+
+def main() -> int:
+    """Run the demo; return 0 if the export is complete and exact."""
+    started = time.monotonic()
+    for folder in (HOME, EXPORT):
+        folder.mkdir(parents=True, exist_ok=True)
+    LOG.write_text("")
+    with running_sandbox() as sandbox:
+        say(f"A sandbox serves project {sandbox['project_id']} at {sandbox['url']}")
+        say("Airflow prepares its database (SQLite, below .demo/airflow)")
+        airflow(sandbox, "db", "migrate")
+        say(f"Airflow runs dags_examples/export_entries.py; its whole output is in {shown(LOG)}")
+        print()
+        airflow(sandbox, "dags", "test", DAG_ID, show=True)
+        print()
+        with urlopen(f"{sandbox['url']}/_sandbox/stats") as answer:  # noqa: S310 - our own sandbox
+            stats = json.load(answer)
+    complete = report(stats)
+    say(f"The demo took {time.monotonic() - started:.0f} s")
+    return 0 if complete else 1
+
+
+@contextmanager
+def running_sandbox() -> Iterator[dict[str, str]]:
+    """Serve the sandbox in a process of its own; yield what it says of itself."""
+    command = [sys.executable, "-m", "airflow_provider_contensis.sandbox", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise SystemExit("The sandbox did not start.")
+            yield json.loads(line)
+        finally:
+            process.terminate()
+
+
+def airflow(sandbox: dict[str, str], *command: str, show: bool = False) -> None:
+    """Run an airflow command; log its output, and show what is ours or went wrong."""
+    connection = {
+        "conn_type": "contensis",
+        "host": sandbox["url"],
+        "login": sandbox["client_id"],
+        "password": sandbox["client_secret"],
+        "extra": {"project_id": sandbox["project_id"]},
+    }
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+        "AIRFLOW_HOME": str(HOME),
+        "AIRFLOW_CONN_CONTENSIS_DEFAULT": json.dumps(connection),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags_examples"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
+        "CONTENSIS_EXPORT_FOLDER": str(EXPORT),
+        "NO_COLOR": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airflow", *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    last: list[str] = []
+    with process, LOG.open("a") as log:
+        for line in process.stdout or ():
+            log.write(line)
+            last = [*last[-30:], line]
+            if show and (told := worth_showing(line)):
+                print("   ", told, flush=True)
+    if process.returncode != 0:
+        raise SystemExit(f"{''.join(last)}\nairflow {' '.join(command)} failed; see {shown(LOG)}")
+
+
+def worth_showing(line: str) -> str | None:
+    """Return what a line of Airflow's log tells of the DAG and of this provider, without its trimmings."""
+    if match := re.search(r"running task <TaskInstance: \w+\.(\w+) ", line):
+        return f"task {match[1]}"
+    if match := re.search(r"Returned value was: (The form is complete.*?\.)\s+\[", line):
+        return f"  {match[1]}"
+    if match := re.match(r"\S+ \[\w+ *\] (.*?) +\[airflow_provider_contensis", line):
+        return f"  {match[1]}"
+    return line.rstrip() if "[error" in line else None
+
+
+def report(stats: dict[str, Any]) -> bool:
+    """Compare the export with what the sandbox serves, and print the table."""
+    summary = last_result()
+    [file] = summary["files"]
+    path = Path(file["path"])
+    lines = path.read_bytes().splitlines()
+    served = iso_catalogue().entries("published")
+    entries = [json.loads(line) for line in lines]
+    identities = {(entry["sys"]["id"], entry["sys"]["language"]) for entry in entries}
+    kinds = Counter((entry["sys"]["contentTypeId"], entry["sys"]["language"]) for entry in entries)
+    checks = {
+        "every published entry is in the file, byte for byte as served": sorted(lines) == sorted(served),
+        "each (sys.id, sys.language) is there once": len(identities) == len(lines) == summary["entries"],
+        "the file has the size and sha256 that the task returned": (
+            hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
+            and path.stat().st_size == file["bytes"]
+        ),
+        "one token was asked for in all": stats["requests"]["token"] == 1,
+    }
+    languages = sorted({language for _, language in kinds})
+    print(f"    {'entries':<14}" + "".join(f"{language:>10}" for language in languages) + f"{'all':>10}")
+    for content_type in sorted({content_type for content_type, _ in kinds}):
+        counts = [kinds[content_type, language] for language in languages]
+        print(f"    {content_type:<14}" + "".join(f"{count:>10,}" for count in (*counts, sum(counts))))
+    print(f"    {'all':<14}{len(lines):>{10 * len(languages) + 10},}\n")
+    for name, value in {
+        "file": shown(path),
+        "bytes": f"{file['bytes']:,}",
+        "sha256": file["sha256"],
+        "requests": f"{summary['requests']:,} by the export, over {stats['connections']} connections in all",
+        "seconds": summary["seconds"],
+        "watermark": summary["watermark"],
+        "first line": lines[0].decode()[:160] + "…",
+    }.items():
+        print(f"    {name:<12}{value}")
+    print()
+    for check, holds in checks.items():
+        print(f"    {'proven' if holds else 'FAILED':<12}{check}")
+    print()
+    return all(checks.values())
+
+
+def last_result() -> dict[str, Any]:
+    """Return what the export task returned: its XCom, from Airflow's own database."""
+    query = (
+        "select value from xcom where dag_id = ? and task_id = 'export' and key = 'return_value' "
+        "order by timestamp desc limit 1"
+    )
+    database = sqlite3.connect(HOME / "airflow.db")
+    try:
+        row = database.execute(query, (DAG_ID,)).fetchone()
+    finally:
+        database.close()
+    if row is None:
+        raise SystemExit(f"The DAG run failed: see {shown(LOG)}")
+    value = json.loads(row[0])
+    result: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return result
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person in the project's folder would write it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def say(text: str) -> None:
+    """Tell what happens next."""
+    print(f"==> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
