@@ -1,0 +1,157 @@
+"""What every contender does the same way: take its settings, time its work, count its rows, print one line.
+
+It runs in each contender's own Python, so it needs nothing but the standard library; what else counting a
+format takes is imported where it is needed, after the measurement.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a contender is asked to do.
+
+    :param url: the server.
+    :param listing: the URL of the plain paged list of all entries.
+    :param entries: how many there are.
+    :param page_size: entries a page.
+    :param connections: how many requests may be under way at the same time.
+    :param variant: what is particular to this contender, such as a file format.
+    :param folder: an empty folder for output and state.
+    """
+
+    url: str
+    listing: str
+    entries: int
+    page_size: int
+    connections: int
+    variant: str
+    folder: Path
+
+    @property
+    def pages(self) -> int:
+        """How many pages the entries fill."""
+        return -(-self.entries // self.page_size)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a contender has done.
+
+    :param files: its output; none if it throws the bytes away.
+    :param more: anything else worth telling.
+    """
+
+    files: Iterable[Path] = ()
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(prepare: Callable[[Setting], Callable[[], Outcome]], *distributions: str) -> None:
+    """Measure a contender and print the result as one line of JSON.
+
+    :param prepare: imports all that the work needs, and returns the work.
+    :param distributions: whose versions are told.
+    """
+    given = json.loads(sys.argv[1])
+    setting = Setting(**{**given, "folder": Path(given["folder"])})
+    work = prepare(setting)
+    baseline, cpu_before, started = peak_mb(), cpu_seconds(), time.perf_counter()
+    outcome = work()
+    seconds, cpu, peak = time.perf_counter() - started, cpu_seconds() - cpu_before, peak_mb()
+    files = list(outcome.files)
+    result = {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "rows": sum(map(count_rows, files)) if files else None,
+        "bytes": sum(file.stat().st_size for file in files),
+        "peak_mb": peak,
+        "baseline_mb": baseline,
+        "versions": {name: importlib.metadata.version(name) for name in distributions},
+        **outcome.more,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has had in use.
+
+    Linux keeps it for each program in VmHWM. What getrusage tells there includes the process that started
+    this one, as it was when it did; it is the second choice.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1 << 20 if sys.platform == "darwin" else 1024
+    )
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it started and that have ended."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows a file holds, by its suffix."""
+    match [suffix for suffix in path.suffixes if suffix in _COUNTERS or suffix in {".gz", ".zst"}]:
+        case [".parquet"]:
+            import pyarrow.parquet as pq
+
+            return int(pq.read_metadata(path).num_rows)
+        case [suffix]:
+            with path.open("rb") as file:
+                return _COUNTERS[suffix](file)
+        case [suffix, ".gz"]:
+            with gzip.open(path, "rb") as unzipped:
+                return _COUNTERS[suffix](unzipped)  # type: ignore[arg-type]  # it reads as any file does
+        case [suffix, ".zst"]:
+            import pyarrow
+
+            with pyarrow.input_stream(str(path), compression="zstd") as stream:
+                return _COUNTERS[suffix](stream)
+    raise ValueError(f"no way is known to count the rows of {path.name}")
+
+
+def _count_lines(file: IO[bytes]) -> int:
+    rows, last = 0, b"\n"
+    while block := file.read(_BLOCK_BYTES):
+        rows += block.count(b"\n")
+        last = block[-1:]
+    return rows + (last != b"\n")  # the last line may have no end
+
+
+def _count_items(file: IO[bytes]) -> int:
+    return len(json.loads(file.read()))
+
+
+def _count_records(file: IO[bytes]) -> int:
+    """Count the records of a CSV file, which may contain line ends within quotes; the first is the header."""
+    outside = b"".join(file.read().split(b'"')[::2])
+    return outside.count(b"\n") + (not outside.endswith(b"\n")) - 1
+
+
+_COUNTERS: dict[str, Callable[[IO[bytes]], int]] = {
+    ".jsonl": _count_lines,
+    ".json": _count_items,
+    ".csv": _count_records,
+    ".parquet": lambda _: 0,
+}

@@ -1,0 +1,229 @@
+"""The report: what was measured, as Markdown."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from content import ENTRY_BYTES
+from matrix import OURS_KEY, Cell, Contender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from runner import Sample
+
+Table = list[list[str]]
+
+
+def report(
+    samples: Sequence[Sample],
+    growth: Sequence[Sample],
+    contenders: Sequence[Contender],
+    cells: Sequence[Cell],
+    machine: Sequence[tuple[str, str]],
+    command: str,
+) -> str:
+    """Return the whole report.
+
+    :param samples: of the comparison.
+    :param growth: of our own growth.
+    :param contenders: in the order of the tables.
+    :param cells: in the order of the tables.
+    :param machine: names and values that describe it.
+    :param command: that repeats this run.
+    """
+    entries = samples[0].entries if samples else 0
+    sections = [
+        "# Benchmarks",
+        _introduction(entries),
+        *_comparison(samples, contenders, cells),
+        *_growth(growth, contenders),
+        *_server(samples, contenders, cells),
+        *_small_print(samples, growth),
+        "## Machine and versions",
+        _table(["", ""], [list(line) for line in [*machine, *_versions([*samples, *growth])]]),
+        "## Repeat it",
+        f"```bash\n{command}\n```\n\n"
+        "`make bench` runs the whole benchmark; `--quick` takes about two minutes. "
+        "All it needs beyond the development environment is curl. The peers are installed into "
+        "environments of their own under `benchmarks/.envs/`, the content is prepared under "
+        "`benchmarks/.cache/` (2.2 GB for a million entries).",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _introduction(entries: int) -> str:
+    return (
+        f"{entries:,} entries of {ENTRY_BYTES:,} bytes each ({entries * ENTRY_BYTES / 1e6:,.0f} MB) of one "
+        "content type, from a server on the same machine that serves prepared pages and waits a set time "
+        "before each answer. Each run is a fresh process. *Seconds* are what the work takes once "
+        "everything is imported. For this provider, that is the whole of the operator's `execute`: token, "
+        "planning, reading, proof, writing, fsync and rename. The others read one plain list of pages "
+        "without a token, and neither prove nor sync. The runs of all contenders take turns, in several "
+        "rounds. Figures are medians, with the least and the most in brackets; *times ours* is the median "
+        "of the ratios within each round, to this provider writing the same kind of file over 8 "
+        "connections. After each run, the contender's rows were counted."
+    )
+
+
+def _comparison(
+    samples: Sequence[Sample], contenders: Sequence[Contender], cells: Sequence[Cell]
+) -> list[str]:
+    sections = ["## Side by side"]
+    for cell in cells:
+        here = [sample for sample in samples if _is_in(sample, cell)]
+        rows = [_row(contender, here) for contender in contenders if _of(here, contender.key)]
+        if rows:
+            sections += [f"### {cell}", _table(_COLUMNS, rows)]
+    return sections
+
+
+_COLUMNS = [
+    "",
+    "seconds",
+    "times ours",
+    "CPU seconds",
+    "peak MB above imports (imports)",
+    "requests",
+    "TCP connections",
+    "rounds",
+]
+
+
+def _row(contender: Contender, here: Sequence[Sample]) -> list[str]:
+    mine = _of(here, contender.key)
+    good = [sample for sample in mine if sample.error is None]
+    if not good:
+        return [contender.title, mine[-1].error or "", *["-"] * (len(_COLUMNS) - 2)]
+    return [
+        contender.title,
+        _spread(sample.seconds for sample in good),
+        _ratio(good, _of(here, contender.against)),
+        _number(median(sample.cpu_seconds for sample in good)),
+        _memory(good),
+        f"{median(sample.requests for sample in good):,.0f}",
+        f"{median(sample.connections for sample in good):,.0f}",
+        f"{len(good)}" if len(good) == len(mine) else f"{len(good)} of {len(mine)}",
+    ]
+
+
+def _growth(samples: Sequence[Sample], contenders: Sequence[Contender]) -> list[str]:
+    if not samples:
+        return []
+    rows = []
+    for contender in contenders:
+        mine = _of(samples, contender.key)
+        for entries in sorted({sample.entries for sample in mine}):
+            good = [sample for sample in mine if sample.entries == entries and sample.error is None]
+            if not good:
+                rows.append([contender.title, f"{entries:,}", mine[-1].error or "", "-", "-", "-"])
+                continue
+            seconds = median(sample.seconds for sample in good)
+            rows.append(
+                [
+                    contender.title,
+                    f"{entries:,}",
+                    _spread(sample.seconds for sample in good),
+                    f"{entries / seconds:,.0f}",
+                    _memory(good),
+                    f"{median(sample.bytes for sample in good) / 1e6:,.0f}",
+                ]
+            )
+    columns = ["", "entries", "seconds", "entries a second", "peak MB above imports (imports)", "MB written"]
+    return ["## How it grows", "0 ms, 1,000 a page.", _table(columns, rows)]
+
+
+def _server(samples: Sequence[Sample], contenders: Sequence[Contender], cells: Sequence[Cell]) -> list[str]:
+    """Return how we know that the server is not what was measured."""
+    sections = [
+        "## Is the server the bottleneck?",
+        "The server is one thread that hands slices of prepared bytes to the kernel, so it can be one "
+        "only where it takes nearly a whole core while a contender runs. The *server's share* is its CPU "
+        "time divided by the contender's seconds. curl shows how fast it can deliver: only there, without "
+        "latency, may the share come near 100 %.",
+    ]
+    for cell in cells:
+        if cell.latency_ms:
+            continue
+        rows = []
+        for contender in contenders:
+            good = [s for s in _of(samples, contender.key) if _is_in(s, cell) and s.error is None]
+            if good:
+                rate = median(sample.entries * ENTRY_BYTES / 1e6 / sample.seconds for sample in good)
+                share = median(sample.server_cpu_seconds / sample.seconds for sample in good)
+                rows.append([contender.title, f"{rate:,.0f}", f"{share:.0%}".replace("%", " %")])
+        if rows:
+            sections += [f"### {cell}", _table(["", "MB a second", "server's share of a core"], rows)]
+    return sections
+
+
+def _small_print(samples: Sequence[Sample], growth: Sequence[Sample]) -> list[str]:
+    lines = [
+        "curl is told the number of pages, throws the bytes away and does nothing else; its seconds include "
+        "its start, and its memory is not measured.",
+        "dlt runs with its defaults but without gzip and telemetry; its rows are those of the main table.",
+        "HttpOperator's response filter writes the file and returns its path; without one, "
+        "its XCom would be the text of all pages.",
+        "Peak memory is that of one process, from the kernel's own mark (VmHWM on Linux).",
+    ]
+    ours = [sample for sample in [*samples, *growth] if sample.contender == OURS_KEY and sample.error is None]
+    if ours:
+        xcom = max(sample.more["xcom_bytes"] for sample in ours)
+        connections = sorted({sample.connections for sample in ours})
+        lines.append(
+            f"This provider's XCom took at most {xcom:,} bytes, and with `max_concurrent_requests=8` it "
+            f"opened {' to '.join(map(str, sorted({connections[0], connections[-1]})))} TCP connections."
+        )
+    return ["## Small print", "\n".join(f"- {line}" for line in lines)]
+
+
+def _versions(samples: Iterable[Sample]) -> list[tuple[str, str]]:
+    versions: dict[str, set[str]] = {}
+    for sample in samples:
+        for name, version in sample.versions.items():
+            versions.setdefault(name, set()).add(version)
+    return [(name, " and ".join(sorted(found))) for name, found in sorted(versions.items())]
+
+
+def _is_in(sample: Sample, cell: Cell) -> bool:
+    return (sample.latency_ms, sample.page_size) == (cell.latency_ms, cell.page_size)
+
+
+def _of(samples: Iterable[Sample], key: str) -> list[Sample]:
+    return [sample for sample in samples if sample.contender == key]
+
+
+def _ratio(good: Sequence[Sample], ours: Sequence[Sample]) -> str:
+    """Return the median of the ratios within each round, since machines drift."""
+    by_round = {sample.round: sample.seconds for sample in ours if sample.error is None}
+    ratios = [sample.seconds / by_round[sample.round] for sample in good if sample.round in by_round]
+    return f"{_number(median(ratios))}" if ratios else "-"
+
+
+def _memory(good: Sequence[Sample]) -> str:
+    if good[0].peak_mb is None:
+        return "-"
+    above = median(_or_zero(lambda s: s.peak_mb, s) - _or_zero(lambda s: s.baseline_mb, s) for s in good)
+    return f"{above:,.0f} ({median(_or_zero(lambda s: s.baseline_mb, s) for s in good):,.0f})"
+
+
+def _or_zero(get: Callable[[Sample], float | None], sample: Sample) -> float:
+    return get(sample) or 0.0
+
+
+def _spread(values: Iterable[float]) -> str:
+    figures = sorted(values)
+    if len(figures) == 1:
+        return _number(figures[0])
+    return f"{_number(median(figures))} ({_number(figures[0])} to {_number(figures[-1])})"
+
+
+def _number(value: float) -> str:
+    """Return a number with about two digits that mean something."""
+    return f"{value:,.2f}" if value < 2 else f"{value:,.1f}" if value < 20 else f"{value:,.0f}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
