@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, product
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage import Storage
 
 log = logging.getLogger(__name__)
+
+_PROOF_ATTEMPTS = 4
 
 
 class Part(NamedTuple):
@@ -113,6 +116,16 @@ class ExportResult:
         }
 
 
+class _ReadWindow(NamedTuple):
+    """A window that was read, and the fingerprints of what it held: four bytes an entry.
+
+    Two entries that share a fingerprint may fail an export, but can't hide in one: it is counts that prove.
+    """
+
+    window: Window
+    seen: array[int]
+
+
 class EntryReader:
     """Reads the entries of one query, completely.
 
@@ -181,41 +194,70 @@ class EntryReader:
     def read(self, plan: Plan) -> Iterator[Block]:
         """Yield the entries of a plan in order, each window proven complete, and all of them together.
 
+        What the proof finds missing comes last.
+
         :raises IncompleteReadError: what was read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
         self._progress.begin(plan.total)
-        found: Counter[tuple[str | None, str]] = Counter()
+        done: list[_ReadWindow] = []
         for block in self._windows.read(plan.windows):
-            found[block.window.content_type_id, block.window.language] += len(block.entries)
+            done.append(_ReadWindow(block.window, array("I", block.fingerprints)))
             yield block
-        self._prove(plan, found)
+        yield from self._prove(plan, done)
 
-    def _prove(self, plan: Plan, found: Counter[tuple[str | None, str]]) -> None:
-        """Check that the windows of each part add up to the part itself.
+    def _prove(self, plan: Plan, done: Sequence[_ReadWindow]) -> Iterator[Block]:
+        """Check that the windows of each part add up to the part itself; yield what they lacked.
+
+        Where they do not, somebody may have published an entry into a window that was already read, or
+        the service may have kept something back: windows that have grown are read again.
+        """
+        for attempt in range(_PROOF_ATTEMPTS):
+            short = self._short(plan, done)
+            if not short:
+                log.info(
+                    "Proof: %s distinct (sys.id, sys.language) in %d windows, as many as the service counts",
+                    f"{sum(len(each.seen) for each in done):,}",
+                    len(done),
+                )
+                return
+            if attempt + 1 < _PROOF_ATTEMPTS:
+                for part, expected, found in short:
+                    log.warning("%s Reading again what has grown", _difference(part, expected, found))
+                    yield from self._missing([each for each in done if each.window.part == part.part])
+        part, expected, found = short[0]
+        raise IncompleteReadError(
+            f"{_difference(part, expected, found)} Somebody may be changing much content: try again later.",
+            expected=expected,
+            found=found,
+        )
+
+    def _short(self, plan: Plan, done: Sequence[_ReadWindow]) -> list[tuple[Window, int, int]]:
+        """Return the parts of which fewer entries were read than there are, with both figures.
 
         Entries deleted meanwhile may lower the count, so it is asked again where fewer were found.
         """
-        short = [
-            part
-            for part in plan.parts
-            if found[part.window.content_type_id, part.window.language] < part.total
+        found: Counter[tuple[str | None, str]] = Counter()
+        for each in done:
+            found[each.window.part] += len(each.seen)
+        short = [part for part in plan.parts if found[part.window.part] < part.total]
+        now = self._windows.measure([part.window for part in short])
+        figures = [
+            (part.window, min(part.total, measure.total), found[part.window.part])
+            for part, measure in zip(short, now, strict=True)
         ]
-        for part, now in zip(short, self._windows.measure([part.window for part in short]), strict=True):
-            expected = min(part.total, now.total)
-            seen = found[part.window.content_type_id, part.window.language]
-            if seen < expected:
-                raise IncompleteReadError(
-                    f"{part.window}: the service counts {expected:,} entries, but its windows hold {seen:,}. "
-                    "Somebody may be changing much content: try again later.",
-                    expected=expected,
-                    found=seen,
-                )
-        log.info(
-            "Proof: %s distinct (sys.id, sys.language) in %d windows, as many as the service counts",
-            f"{found.total():,}",
-            len(plan.windows),
-        )
+        return [(window, expected, seen) for window, expected, seen in figures if seen < expected]
+
+    def _missing(self, done: Sequence[_ReadWindow]) -> Iterator[Block]:
+        """Read windows again that hold more now than was seen; yield what was not seen."""
+        measures = self._windows.measure([each.window for each in done])
+        for each, measure in zip(done, measures, strict=True):
+            if measure.total <= len(each.seen):
+                continue
+            for block in self._windows.read([each.window]):
+                fresh = block.without(set(each.seen))
+                each.seen.extend(fresh.fingerprints)
+                yield fresh
 
     def _languages(self) -> tuple[str, ...]:
         project = self._client.get_project(self._project_id, api=self._query.api)
@@ -261,6 +303,10 @@ class EntryReader:
                 (None, {"not": listed} if content_type_ids else {"field": "sys.id", "exists": True})
             )
         return choices
+
+
+def _difference(part: Window, expected: int, found: int) -> str:
+    return f"{part}: the service counts {expected:,} entries, but its windows hold {found:,}."
 
 
 def _known(argument: str, asked: Iterable[str], known: dict[str, str], project_id: str) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ class Window:
     other_ids: bool = False
 
     @property
+    def part(self) -> tuple[str | None, str]:
+        """What its query asks for: the content type and the language."""
+        return self.content_type_id, self.language
+
+    @property
     def is_whole(self) -> bool:
         """Whether it is all of its query."""
         return self == Window(self.language, self.content_type_id, self.query)

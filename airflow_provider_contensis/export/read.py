@@ -23,7 +23,7 @@ from airflow_provider_contensis.api.times import as_datetime
 from airflow_provider_contensis.export.plan import Measure, Window, cut, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from airflow_provider_contensis.api.client import ContensisClient, EntriesPage
     from airflow_provider_contensis.api.query import Api
@@ -76,6 +76,20 @@ class Block(NamedTuple):
     window: Window
     entries: list[msgspec.Raw]
     heads: list[Head]
+
+    @property
+    def fingerprints(self) -> Iterator[int]:
+        """A number of 32 bits for each entry, much the same as its identity; another one in each process."""
+        return (hash(head.identity) & 0xFFFFFFFF for head in self.heads)
+
+    def without(self, fingerprints: Container[int]) -> Block:
+        """Return what is left when entries with some fingerprints are left out."""
+        fresh = [number for number, mark in enumerate(self.fingerprints) if mark not in fingerprints]
+        return Block(
+            self.window,
+            [self.entries[number] for number in fresh],
+            [self.heads[number] for number in fresh],
+        )
 
 
 @dataclass(frozen=True)
