@@ -25,6 +25,7 @@ from airflow_provider_contensis.api.errors import (
     InvalidResponseError,
     api_error_class,
 )
+from airflow_provider_contensis.api.query import link_params
 from airflow_provider_contensis.api.retry import RetryPolicy, parse_retry_after
 from airflow_provider_contensis.api.transport import ContensisSession, exchange
 
@@ -264,6 +265,7 @@ class ContensisClient:
         language: str | None = None,
         version_status: str = "published",
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         api: Api = "management",
     ) -> Entry:
         """Return one variation of an entry.
@@ -271,9 +273,14 @@ class ContensisClient:
         :param language: of the variation; None for the project's primary language.
         :param version_status: `published` or `latest`.
         :param link_depth: how deep links are resolved; the Delivery API only.
+        :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         :raises NotFoundError: there is no such variation, or the API key may not see it.
         """
-        params = {"language": language, "versionStatus": version_status, "linkDepth": link_depth}
+        params = {
+            "language": language,
+            "versionStatus": version_status,
+            **link_params(link_depth, field_link_depths),
+        }
         return self.call("GET", _path(api, project_id, "entries", entry_id), _json_object, params=params)
 
     def search_entries(
@@ -282,15 +289,18 @@ class ContensisClient:
         query: Mapping[str, Any],
         *,
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         api: Api = "management",
     ) -> dict[str, Any]:
         """Return one page of a search as the API answers it (API notes, section 4.8).
 
         :param query: the search as the API writes it: `where`, `orderBy`, `pageIndex`, `pageSize`.
         :param link_depth: how deep links are resolved; the Delivery API only.
+        :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         """
         path = _path(api, project_id, "entries", "search")
-        return self.call("POST", path, _json_object, json=query, params={"linkDepth": link_depth})
+        params = link_params(link_depth, field_link_depths)
+        return self.call("POST", path, _json_object, json=query, params=params)
 
     def entries_page(
         self,
@@ -299,6 +309,7 @@ class ContensisClient:
         check: Callable[[EntriesPage], T],
         *,
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         api: Api = "management",
         what: str | None = None,
     ) -> T:
@@ -314,7 +325,7 @@ class ContensisClient:
             lambda response: check(_entries_page(response)),
             what=what,
             json=query,
-            params={"linkDepth": link_depth},
+            params=link_params(link_depth, field_link_depths),
         )
 
     def count_entries(

@@ -32,6 +32,7 @@ class EntryQuery:
     :param changed_to: first change mark to leave out, an ISO time in UTC.
     :param api: `management` or `delivery`.
     :param link_depth: how deep the Delivery API resolves links.
+    :param field_link_depths: the same for single field paths.
     """
 
     content_type_ids: tuple[str, ...] | None = None
@@ -43,6 +44,7 @@ class EntryQuery:
     changed_to: str | None = None
     api: Api = "management"
     link_depth: int | None = None
+    field_link_depths: Mapping[str, int] | None = None
 
     @classmethod
     def from_arguments(
@@ -57,6 +59,7 @@ class EntryQuery:
         changed_to: object = None,
         api: str = "management",
         link_depth: int | str | None = None,
+        field_link_depths: str | Mapping[str, int | str] | None = None,
     ) -> EntryQuery:
         """Return the query that a person's arguments mean, as an operator or a template gives them.
 
@@ -71,9 +74,8 @@ class EntryQuery:
             changed_from=None if changed_from is None else query_time("changed_from", changed_from),
             changed_to=None if changed_to is None else query_time("changed_to", changed_to),
             api=one_of("api", api, Api),
-            link_depth=(
-                None if link_depth is None else whole_number("link_depth", link_depth, 0, MAX_LINK_DEPTH)
-            ),
+            link_depth=None if link_depth is None else _depth("link_depth", link_depth),
+            field_link_depths=_field_link_depths(field_link_depths),
         )
         if (
             query.changed_from
@@ -85,10 +87,12 @@ class EntryQuery:
                 "Airflow 3 gives runs of a cron schedule an interval without length; "
                 "see 'Only what has changed' in the README."
             )
-        if query.link_depth is not None and query.api != "delivery":
-            raise ConfigurationError(
-                "link_depth needs api='delivery': the Management API never resolves links."
-            )
+        if query.api != "delivery":
+            for name in ("link_depth", "field_link_depths"):
+                if getattr(query, name) is not None:
+                    raise ConfigurationError(
+                        f"{name} needs api='delivery': the Management API never resolves links."
+                    )
         return query
 
     @property
@@ -160,6 +164,34 @@ def whole_number(argument: str, value: object, least: int, most: int) -> int:
             f"{argument} must be a whole number from {least:,} to {most:,}, but is {value!r}."
         )
     return number
+
+
+def link_params(link_depth: int | None, field_link_depths: Mapping[str, int] | None) -> dict[str, Any]:
+    """Return what tells the Delivery API how deep to resolve links, as query parameters.
+
+    They stand in the URL, also of a search that is posted (API notes, section 4.8).
+    """
+    depths = json.dumps(dict(field_link_depths), separators=(",", ":")) if field_link_depths else None
+    return {"linkDepth": link_depth, "fieldLinkDepths": depths}
+
+
+def _depth(argument: str, value: object) -> int:
+    return whole_number(argument, value, 0, MAX_LINK_DEPTH)
+
+
+def _field_link_depths(value: str | Mapping[str, int | str] | None) -> Mapping[str, int] | None:
+    try:
+        depths = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        depths = value
+    if depths is None:
+        return None
+    if not isinstance(depths, Mapping) or not all(isinstance(path, str) and path.strip() for path in depths):
+        raise ConfigurationError(
+            'field_link_depths must hold a depth for each field path, such as {"director": 1}, '
+            "or the same as JSON text."
+        )
+    return {path.strip(): _depth(f"field_link_depths[{path!r}]", depth) for path, depth in depths.items()}
 
 
 def _clauses(where: str | Clause | Iterable[Clause] | None) -> tuple[Clause, ...]:

@@ -148,6 +148,7 @@ class EntryReader:
             project_id,
             api=query.api,
             link_depth=query.link_depth,
+            field_link_depths=query.field_link_depths,
             page_size=options.page_size,
             max_concurrent_requests=options.max_concurrent_requests,
             on_progress=self._progress.add,

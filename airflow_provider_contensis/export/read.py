@@ -118,6 +118,7 @@ class WindowReader:
     :param project_id: the project to read from.
     :param api: `management` or `delivery`.
     :param link_depth: how deep the Delivery API resolves links.
+    :param field_link_depths: the same for single field paths.
     :param page_size: entries a page, 1 to 10,000.
     :param max_concurrent_requests: how many pages are asked for at the same time.
     :param on_progress: called in the caller's thread with the number of entries read, and about once a
@@ -131,6 +132,7 @@ class WindowReader:
         *,
         api: Api = "management",
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         page_size: int = 500,
         max_concurrent_requests: int = 4,
         on_progress: Callable[[int], None] = lambda _: None,
@@ -139,6 +141,7 @@ class WindowReader:
         self._project_id = project_id
         self._api = api
         self._link_depth = link_depth
+        self._field_link_depths = field_link_depths
         self._page_size = page_size
         self._concurrency = max_concurrent_requests
         self._on_progress = on_progress
@@ -244,6 +247,7 @@ class WindowReader:
             query,
             lambda answer: _checked(answer, window, size),
             link_depth=self._link_depth,
+            field_link_depths=self._field_link_depths,
             api=self._api,
             what=f"A page of {window}",
         )

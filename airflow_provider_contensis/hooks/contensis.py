@@ -205,6 +205,7 @@ class ContensisHook(BaseHook):
         language: str | None = None,
         version_status: str = "published",
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         project_id: str | None = None,
         api: Api = "management",
     ) -> Entry:
@@ -213,6 +214,7 @@ class ContensisHook(BaseHook):
         :param language: None for the project's primary language.
         :param version_status: `published` or `latest`.
         :param link_depth: how deep links are resolved; the Delivery API only.
+        :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         :raises NotFoundError: there is no such variation, or the API key may not see it.
         """
         return self.client.get_entry(
@@ -221,6 +223,7 @@ class ContensisHook(BaseHook):
             language=language,
             version_status=version_status,
             link_depth=link_depth,
+            field_link_depths=field_link_depths,
             api=api,
         )
 
@@ -229,6 +232,7 @@ class ContensisHook(BaseHook):
         query: Mapping[str, Any],
         *,
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         project_id: str | None = None,
         api: Api = "management",
     ) -> dict[str, Any]:
@@ -239,7 +243,11 @@ class ContensisHook(BaseHook):
         :param query: as the API writes it: `where`, `orderBy`, `pageIndex`, `pageSize`.
         """
         return self.client.search_entries(
-            project_id or self.project_id, query, link_depth=link_depth, api=api
+            project_id or self.project_id,
+            query,
+            link_depth=link_depth,
+            field_link_depths=field_link_depths,
+            api=api,
         )
 
     def count_entries(
@@ -268,6 +276,7 @@ class ContensisHook(BaseHook):
         changed_to: object = None,
         api: str = "management",
         link_depth: int | None = None,
+        field_link_depths: Mapping[str, int] | None = None,
         page_size: int = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int = DEFAULT_CONCURRENCY,
         project_id: str | None = None,
@@ -283,6 +292,7 @@ class ContensisHook(BaseHook):
         :param changed_to: ISO time, exclusive.
         :param api: `management` or `delivery`.
         :param link_depth: how deep the Delivery API resolves links, 0 to 10.
+        :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         :param page_size: entries a page, 1 to 10,000.
         :param max_concurrent_requests: pages asked for at the same time, 1 to 32.
         :raises ConfigurationError: an argument is wrong; says which.
@@ -304,6 +314,7 @@ class ContensisHook(BaseHook):
             changed_to=changed_to,
             api=api,
             link_depth=link_depth,
+            field_link_depths=field_link_depths,
         )
         options = ReadOptions.from_arguments(
             page_size=page_size, max_concurrent_requests=max_concurrent_requests

@@ -52,6 +52,8 @@ class ContensisExportEntriesOperator(BaseOperator):
     :param changed_to: ISO time, exclusive.
     :param api: `management` or `delivery`.
     :param link_depth: how deep the Delivery API resolves links, 0 to 10.
+    :param field_link_depths: the same for single field paths, such as `{"director": 1}`; of several paths
+        to a link, the longest counts. Contensis 16 or later.
     :param file_format: `jsonl`, `json`, `csv` or `parquet`; None to take it from the suffix.
     :param compression: `gzip` or `zstd`; None to take it from the suffix.
     :param guard_formulas: CSV: put an apostrophe before text that a spreadsheet would take for a formula.
@@ -81,6 +83,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         "changed_to",
         "api",
         "link_depth",
+        "field_link_depths",
         "file_format",
         "compression",
         "guard_formulas",
@@ -90,7 +93,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         "max_concurrent_requests",
     )
     # No template_ext: a destination that ends in .json would be taken for a template file.
-    template_fields_renderers = {"where": "json", "fields": "json"}  # noqa: RUF012 - as BaseOperator declares it
+    template_fields_renderers = {"where": "json", "fields": "json", "field_link_depths": "json"}  # noqa: RUF012 - as BaseOperator declares it
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -110,6 +113,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         changed_to: str | datetime | None = None,
         api: str = "management",
         link_depth: int | str | None = None,
+        field_link_depths: str | Mapping[str, int | str] | None = None,
         file_format: str | None = None,
         compression: str | None = None,
         guard_formulas: bool | str = False,
@@ -134,6 +138,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.changed_to = changed_to
         self.api = api
         self.link_depth = link_depth
+        self.field_link_depths = field_link_depths
         self.file_format = file_format
         self.compression = compression
         self.guard_formulas = guard_formulas
@@ -164,7 +169,8 @@ class ContensisExportEntriesOperator(BaseOperator):
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template.jsonl")
             if "api" not in arguments:
-                arguments.pop("link_depth", None)  # whether it fits is not known yet
+                for name in ("link_depth", "field_link_depths"):
+                    arguments.pop(name, None)  # whether it fits is not known yet
         return ExportRequest.from_arguments(**arguments)
 
 

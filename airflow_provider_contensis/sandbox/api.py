@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
+from airflow_provider_contensis.sandbox.delivery import UNRESOLVED, Links
 from airflow_provider_contensis.sandbox.documents import (
     VERSION_STATUSES,
     Document,
@@ -308,13 +309,11 @@ class Api:
         """Return what turns a document into the JSON asked for; only Delivery takes wishes (section 12)."""
         if call.api == "management":
             return lambda document: document.management
-        if call.query.get("fieldlinkdepths"):
-            raise Refusal(422, "The sandbox does not know 'fieldLinkDepths'", "fieldLinkDepths")
-        depth = _integer(call.query, "linkDepth", 0, 0, MAX_LINK_DEPTH)
+        links = _links(call.query)
         paths = _fields(call.query.get("fields") if fields is None else fields)
-        if not depth and not paths:
+        if links == UNRESOLVED and not paths:
             return lambda document: catalogue.served(document, "delivery")
-        return lambda document: catalogue.delivery.render(document, depth, paths)
+        return lambda document: catalogue.delivery.render(document, links, paths)
 
 
 def refusal(status: int, message: str, field: str | None = None, api: str = "management") -> Response:
@@ -393,6 +392,16 @@ def _fields(fields: object) -> list[str]:
     if not isinstance(fields, list | None) or not all(isinstance(path, str) for path in fields or ()):
         raise Refusal(422, "'fields' must be an array of field names", "fields")
     return [path.strip() for path in fields or () if path.strip()]
+
+
+def _links(query: Mapping[str, Any]) -> Links:
+    """Read `linkDepth`, and `fieldLinkDepths`: a JSON object of depths by field path."""
+    depths = _loaded(query.get("fieldlinkdepths") or "{}", "fieldLinkDepths")
+    if not isinstance(depths, dict):
+        raise Refusal(422, "'fieldLinkDepths' must be an object of depths by field path", "fieldLinkDepths")
+    depth = _integer(query, "linkDepth", 0, 0, MAX_LINK_DEPTH)
+    by_path = {path.lower(): depth for path, depth in depths.items()}
+    return Links(depth, {path: _integer(by_path, path, 0, 0, MAX_LINK_DEPTH) for path in depths})
 
 
 def _refuse_unsupported(options: Mapping[str, Any]) -> None:

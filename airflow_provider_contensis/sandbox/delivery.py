@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, encode
@@ -17,6 +18,32 @@ _MANAGEMENT_ONLY = frozenset(
 _DROPPED = object()
 
 
+@dataclass(frozen=True)
+class Links:
+    """How deep links are resolved from a place in an entry on; of several paths, the longest one counts.
+
+    :param depth: how many levels of links to replace by what they lead to, 0 to 10.
+    :param depths: the same for single field paths, such as `director.awards`.
+    :param path: the place.
+    """
+
+    depth: int = 0
+    depths: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
+
+    def at(self, name: str) -> Links:
+        """Return what holds at a member of this place."""
+        path = f"{self.path}.{name}" if self.path else name
+        return replace(self, path=path, depth=self.depths.get(path, self.depth))
+
+    def followed(self) -> Links:
+        """Return what holds where a link of this place leads to."""
+        return replace(self, depth=self.depth - 1)
+
+
+UNRESOLVED = Links()
+
+
 class DeliveryView:
     """Turns entries into Delivery JSON.
 
@@ -28,14 +55,14 @@ class DeliveryView:
         self._find = find
         self._project = project
 
-    def render(self, document: Document, link_depth: int = 0, fields: Sequence[str] = ()) -> bytes:
+    def render(self, document: Document, links: Links = UNRESOLVED, fields: Sequence[str] = ()) -> bytes:
         """Return an entry's JSON.
 
         :param document: the entry.
-        :param link_depth: how many levels of links to replace by what they lead to, 0 to 10.
+        :param links: which of them to replace by what they lead to.
         :param fields: paths to keep, or to leave out when they start with `-`; none means all.
         """
-        entry = self._entry(document, link_depth)
+        entry = self._entry(document, links)
         return encode(select(entry, fields) if fields else entry)
 
     def uri(self, document: Document, sys: Mapping[str, Any]) -> str | None:
@@ -47,12 +74,12 @@ class DeliveryView:
         prefix = "" if document.language == self._project["primaryLanguage"] else f"/{document.language}"
         return f"{prefix}/{sys['contentTypeId']}/{sys['slug']}"
 
-    def _entry(self, document: Document, depth: int) -> dict[str, Any]:
+    def _entry(self, document: Document, links: Links) -> dict[str, Any]:
         management = document.entry()
         sys = management.pop("sys")
         entry: dict[str, Any] = {}
         for name, value in management.items():
-            shown = self._value(value, document.status, depth)
+            shown = self._value(value, document.status, links.at(name))
             entry[name] = None if shown is _DROPPED else shown
         if sys["dataFormat"] == "entry":
             entry.setdefault("entryThumbnail", None)
@@ -74,22 +101,22 @@ class DeliveryView:
                 _remove(sys, path)
         return sys
 
-    def _value(self, value: Any, status: VersionStatus, depth: int) -> Any:
+    def _value(self, value: Any, status: VersionStatus, links: Links) -> Any:
         if isinstance(value, list):
-            shown = [self._value(item, status, depth) for item in value]
+            shown = [self._value(item, status, links) for item in value]
             return [item for item in shown if item is not _DROPPED]
         if not isinstance(value, dict):
             return value
         link = value.get("sys")
         if isinstance(link, dict) and "id" in link:
-            return self._link(value, link, status, depth)
-        shown_members = {name: self._value(item, status, depth) for name, item in value.items()}
+            return self._link(value, link, status, links)
+        shown_members = {name: self._value(item, status, links.at(name)) for name, item in value.items()}
         return {name: None if item is _DROPPED else item for name, item in shown_members.items()}
 
-    def _link(self, value: dict[str, Any], link: dict[str, Any], status: VersionStatus, depth: int) -> Any:
+    def _link(self, value: dict[str, Any], link: dict[str, Any], status: VersionStatus, links: Links) -> Any:
         target = self._find(link["id"], link.get("language"), status)
-        if depth > 0:
-            return _DROPPED if target is None else self._entry(target, depth - 1)
+        if links.depth > 0:
+            return _DROPPED if target is None else self._entry(target, links.followed())
         uri = None if target is None else self.uri(target, target.entry()["sys"])
         return {**value, "sys": {**link, "uri": uri}}
 

@@ -236,6 +236,17 @@ class TestAQuery:
         assert len(entries) == sum(entry[1] == "en-GB" for entry in identities(published))
         assert all("alpha2" in entry["country"] for entry in entries if entry["country"])
 
+    def test_to_the_delivery_api_may_resolve_the_links_of_single_fields(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        arguments = {"content_type_id": "subdivision", "language": "en-GB", "api": "delivery"}
+        export(iso_sandbox, field_link_depths='{"country": 1}', **arguments)
+        entries = [json.loads(row) for row in lines(tmp_path / "out.jsonl")]
+        assert all("alpha2" in entry["country"] for entry in entries if entry["country"])
+        parents = [entry["parent"] for entry in entries if entry["parent"]]
+        assert parents
+        assert all(set(parent) == {"sys"} for parent in parents)
+
     def test_to_the_delivery_api_gives_its_own_json(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:

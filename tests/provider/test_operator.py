@@ -58,6 +58,9 @@ class TestArguments:
             ({"changed_from": "2031-01-02", "changed_to": "2031-01-01"}, "must be earlier than changed_to"),
             ({"link_depth": 1}, "link_depth needs api='delivery'"),
             ({"link_depth": 11, "api": "delivery"}, "link_depth must be a whole number from 0 to 10"),
+            ({"field_link_depths": {"director": 1}}, "field_link_depths needs api='delivery'"),
+            ({"field_link_depths": "director", "api": "delivery"}, "field_link_depths must hold a depth"),
+            ({"field_link_depths": {"director": 11}, "api": "delivery"}, "'director'.*from 0 to 10"),
             ({"page_size": 0}, "page_size must be a whole number from 1 to 10,000"),
             ({"page_size": 10_001}, "page_size must be"),
             ({"page_size": True}, "page_size must be"),
@@ -78,7 +81,7 @@ class TestArguments:
             operator(destination="{{ ds }}.jsonl", changed_from="{{ ds }}", page_size=0)
 
     def test_whose_fit_depends_on_a_template_are_left_for_the_run(self) -> None:
-        operator(api="{{ params.api }}", link_depth=2)
+        operator(api="{{ params.api }}", link_depth=2, field_link_depths={"director": 1})
         operator(where=[{"field": "runtime", "greaterThan": "{{ params.least }}"}])
 
     def test_that_templates_fill_in_wrongly_fail_at_once_when_the_task_starts(self) -> None:

@@ -107,8 +107,42 @@ def test_management_ignores_fields(client: Client) -> None:
     assert "runtime" in client.get("/entries", fields="title", order="-title").json()["items"][0]
 
 
-def test_link_depths_by_field_are_refused_not_ignored(client: Client) -> None:
-    assert client.get("/entries", "delivery", fieldLinkDepths='{"director":1}').status_code == 422
+def test_links_of_single_fields_are_expanded_on_request(client: Client) -> None:
+    entry = lantern_by_get(client, fieldLinkDepths='{"director": 1}')
+    assert entry["director"]["name"] == "Ines Okafor"
+    assert len(entry["cast"]) == 2
+    assert all("name" not in person for person in entry["cast"])
+    entry = lantern_by_get(client, linkDepth=1, fieldLinkDepths='{"director": 0}')
+    assert "name" not in entry["director"]
+    assert [person["name"] for person in entry["cast"]] == ["Ines Okafor"]
+
+
+def test_of_several_paths_to_a_link_the_longest_counts() -> None:
+    films = make_films()
+    link = {"dataFormat": "entry", "language": "en-GB"}
+    third = films.add("film", {"title": "Three"})
+    second = films.add("film", {"title": "Two", "director": {"sys": {"id": third, **link}}})
+    first = films.add("film", {"title": "One", "director": {"sys": {"id": second, **link}}})
+    with Sandbox(films) as sandbox:
+
+        def depths(value: str) -> dict[str, Any]:
+            entry: dict[str, Any] = (
+                Client(sandbox).get(f"/entries/{first}", "delivery", fieldLinkDepths=value).json()
+            )
+            return entry
+
+        assert depths('{"director": 2}')["director"]["director"]["title"] == "Three"
+        assert "title" not in depths('{"director": 2, "director.director": 0}')["director"]["director"]
+        assert depths('{"director": 1, "director.director": 1}')["director"]["director"]["title"] == "Three"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [("director", 400), ("[1]", 422), ('{"director": 11}', 422), ('{"director": "deep"}', 422)],
+)
+def test_link_depths_of_fields_have_limits(client: Client, value: str, status: int) -> None:
+    assert client.get("/entries", "delivery", fieldLinkDepths=value).status_code == status
+    assert client.get("/entries", fieldLinkDepths=value).status_code == 200
 
 
 def test_a_project_may_hide_sys_fields_from_delivery() -> None:
