@@ -151,30 +151,38 @@ class ContensisClient:
         method: str,
         path: str,
         parse: Callable[[requests.Response], T],
-        *,
-        what: str | None = None,
         **kwargs: Any,
     ) -> T:
         """Send one authenticated call and return what `parse` makes of the answer.
 
         As `run`; that `parse` raises `InvalidResponseError` counts as a failure of the call.
-
-        :param what: names the call in messages; None for its method and path.
         """
         method = method.upper()
-        what = what or f"{method} {path}"
+        what = f"{method} {path}"
 
         def attempt() -> T:
-            if self._closed.is_set():
-                raise ContensisError("The client was closed while a call was waiting.")
-            response = exchange(self.session, method, path, **kwargs)
-            if not response.ok:
-                raise self._api_error(response, what)
-            return parse(response)
+            return parse(self._send(method, path, what=what, **kwargs))
 
         if method in _REPEATABLE_METHODS or path.endswith("/search"):
-            return self._retry.call(attempt, what=what, cancelled=self._closed)
+            return self.retrying(attempt, what=what)
         return attempt()
+
+    def retrying(self, attempt: Callable[[], T], *, what: str) -> T:
+        """Return what `attempt` returns, repeating it while it fails for a passing reason.
+
+        :param attempt: makes one call, such as `entries_page`.
+        :param what: names the call in messages.
+        :raises ContensisError: the last failure.
+        """
+        return self._retry.call(attempt, what=what, cancelled=self._closed)
+
+    def _send(self, method: str, path: str, *, what: str, **kwargs: Any) -> requests.Response:
+        if self._closed.is_set():
+            raise ContensisError("The client was closed while a call was waiting.")
+        response = exchange(self.session, method, path, **kwargs)
+        if not response.ok:
+            raise self._api_error(response, what)
+        return response
 
     def _api_error(self, response: requests.Response, what: str) -> APIError:
         body = self._error_body(response)
@@ -306,27 +314,25 @@ class ContensisClient:
         self,
         project_id: str,
         query: Mapping[str, Any],
-        check: Callable[[EntriesPage], T],
         *,
+        what: str,
         link_depth: int | None = None,
         field_link_depths: Mapping[str, int] | None = None,
         api: Api = "management",
-        what: str | None = None,
-    ) -> T:
-        """Return what `check` makes of one page of a search, its entries as bytes.
+    ) -> EntriesPage:
+        """Return one page of a search, its entries as bytes: one call, not repeated.
 
         :param query: as for `search_entries`.
-        :param check: may raise a retryable error; the page is then asked for again.
-        :param what: names the page in messages; None for the call's method and path.
+        :param what: names the page in messages.
         """
-        return self.call(
+        response = self._send(
             "POST",
             _path(api, project_id, "entries", "search"),
-            lambda response: check(_entries_page(response)),
             what=what,
             json=query,
             params=link_params(link_depth, field_link_depths),
         )
+        return _entries_page(response)
 
     def count_entries(
         self, project_id: str, where: Sequence[Mapping[str, Any]], *, api: Api = "management"
@@ -336,7 +342,10 @@ class ContensisClient:
         :param where: search clauses as the API writes them.
         """
         query = {"where": list(where), "pageIndex": 0, "pageSize": 1}
-        return self.entries_page(project_id, query, _total, api=api)
+        what = f"POST {_path(api, project_id, 'entries', 'search')}"
+        return self.retrying(
+            lambda: _total(self.entries_page(project_id, query, what=what, api=api)), what=what
+        )
 
 
 def _path(api: Api, project_id: str, *parts: str) -> str:

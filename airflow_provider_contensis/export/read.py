@@ -20,6 +20,7 @@ import msgspec
 from airflow_provider_contensis.api.errors import IncompleteReadError, InvalidResponseError
 from airflow_provider_contensis.api.query import CREATED
 from airflow_provider_contensis.api.times import as_datetime
+from airflow_provider_contensis.export.pace import Pace
 from airflow_provider_contensis.export.plan import Measure, Window, cut, mark
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class _Page:
+    size: int
     total: int
     entries: list[msgspec.Raw]
     heads: list[Head]
@@ -142,7 +144,7 @@ class WindowReader:
         self._api = api
         self._link_depth = link_depth
         self._field_link_depths = field_link_depths
-        self._page_size = page_size
+        self._pace = Pace(page_size, max_concurrent_requests)
         self._concurrency = max_concurrent_requests
         self._on_progress = on_progress
 
@@ -157,9 +159,9 @@ class WindowReader:
 
     def parts(self, window: Window, measure: Measure) -> list[Window]:
         """Return a window cut small enough to be read side by side with others, if it has to be."""
-        if measure.total <= self._page_size:
+        if measure.total <= self._pace.page_size:
             return [window]
-        return cut(window, measure, aim=self._page_size)
+        return cut(window, measure, aim=self._pace.page_size)
 
     def read(self, windows: Sequence[Window]) -> Iterator[Block]:
         """Yield the entries of windows, in order and each window complete.
@@ -198,7 +200,7 @@ class WindowReader:
         page = self._page(window)
         # Asking from a time on would leave out entries without one, which only a whole query may hold.
         follows = _starts(page) is not None and not window.is_whole
-        if page.total > self._page_size * (_LONGEST_WINDOW if follows else 1):
+        if page.total > page.size * (_LONGEST_WINDOW if follows else 1):
             return self._cut(window, page)
         entries, heads = page.entries, page.heads
         seen = {head.identity for head in heads}
@@ -217,11 +219,11 @@ class WindowReader:
         return Block(window, entries, heads)
 
     def _cut(self, window: Window, page: _Page) -> list[Window]:
-        return cut(window, self._extent(window, page), aim=self._page_size)
+        return cut(window, self._extent(window, page), aim=page.size)
 
     def _measure(self, window: Window) -> Measure:
         page = self._page(window, page_size=1)
-        return Measure(page.total) if page.total <= self._page_size else self._extent(window, page)
+        return Measure(page.total) if page.total <= self._pace.page_size else self._extent(window, page)
 
     def _extent(self, window: Window, page: _Page) -> Measure:
         """Return how large a window is, and when the first and last of its entries were created."""
@@ -234,23 +236,27 @@ class WindowReader:
 
     def _page(self, window: Window, *, page_size: int | None = None, direction: str = "asc") -> _Page:
         """Return the first entries of a window, as many as a page holds; a page is whole or it is refused."""
-        size = page_size or self._page_size
-        query: Mapping[str, Any] = {
+        what = f"A page of {window}"
+        query: dict[str, Any] = {
             "where": window.where,
             # Without an order the service sorts by relevance, anew for each request.
             "orderBy": [{direction: CREATED}, {direction: "sys.id"}],
             "pageIndex": 0,
-            "pageSize": size,
         }
-        return self._client.entries_page(
-            self._project_id,
-            query,
-            lambda answer: _checked(answer, window, size),
-            link_depth=self._link_depth,
-            field_link_depths=self._field_link_depths,
-            api=self._api,
-            what=f"A page of {window}",
-        )
+
+        def attempt() -> _Page:
+            with self._pace.turn(page_size) as size:
+                answer = self._client.entries_page(
+                    self._project_id,
+                    {**query, "pageSize": size},
+                    link_depth=self._link_depth,
+                    field_link_depths=self._field_link_depths,
+                    api=self._api,
+                    what=what,
+                )
+            return _checked(answer, window, size)
+
+        return self._client.retrying(attempt, what=what)
 
 
 def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
@@ -278,7 +284,7 @@ def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
         told = zip((language, content_type_id), asked, strict=True)
         if any(name and name.lower() != other.lower() for name, other in told):
             raise InvalidResponseError(f"{window}: an entry came that was not asked for ({entry_id}).")
-    return _Page(answer.total_count, answer.items, heads)
+    return _Page(size, answer.total_count, answer.items, heads)
 
 
 def _starts(page: _Page) -> str | None:

@@ -1,0 +1,116 @@
+"""How large pages are and how many are asked for at a time: less in trouble, more again once it is over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.api.errors import APIError, InvalidResponseError, RequestTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+_CALM_ANSWERS = 8
+_LONGEST_CALM = 256
+# What a smaller page may mend, beside timeouts and answers cut short (API notes, section 11).
+_TOO_LARGE = frozenset({408, 413, 500, 502, 504})
+_TOO_MANY = frozenset({429, 503})
+
+
+class Pace:
+    """The page size and the number of requests at a time that the service bears, shared by all threads.
+
+    :param page_size: entries a page while there is no trouble.
+    :param concurrency: requests at a time while there is no trouble.
+    """
+
+    def __init__(self, page_size: int, concurrency: int) -> None:
+        self._page_size = _Level(page_size)
+        self._concurrency = _Level(concurrency)
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    @property
+    def page_size(self) -> int:
+        """Entries a page, for now."""
+        return self._page_size.value
+
+    @property
+    def concurrency(self) -> int:
+        """Requests at a time, for now."""
+        return self._concurrency.value
+
+    @contextmanager
+    def turn(self, page_size: int | None = None) -> Iterator[int]:
+        """Wait until one more request may be under way; yield its page size, and learn how it ends.
+
+        :param page_size: what the caller needs; None for the size of the pace.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._under_way < self.concurrency)
+            self._under_way += 1
+            size, concurrency = page_size or self.page_size, self.concurrency
+        failure: Exception | None = None
+        try:
+            yield size
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._learn(failure, None if page_size else size, concurrency)
+                self._changed.notify_all()
+
+    def _learn(self, failure: Exception | None, size: int | None, concurrency: int) -> None:
+        before = self.page_size, self.concurrency
+        status = failure.status_code if isinstance(failure, APIError) else None
+        if failure is None:
+            self._concurrency.calm()
+            if size is not None:
+                self._page_size.calm()
+        elif status in _TOO_MANY:
+            self._concurrency.trouble(concurrency)
+        elif size is not None and (
+            status in _TOO_LARGE or isinstance(failure, RequestTimeoutError | InvalidResponseError)
+        ):
+            if isinstance(failure, APIError) and size > 1:
+                failure.retryable = True  # also a 413, for the next page is smaller
+            self._page_size.trouble(size)
+        if before != (self.page_size, self.concurrency):
+            log.info(
+                "From now on %s entries a page, %d requests at a time",
+                f"{self.page_size:,}",
+                self.concurrency,
+            )
+
+
+class _Level:
+    """A number that trouble halves, and that doubles again after a calm; each relapse makes that longer."""
+
+    def __init__(self, most: int) -> None:
+        self.value = self._most = most
+        self._answers = self._needed = _CALM_ANSWERS
+
+    def trouble(self, value: int) -> None:
+        """Halve, unless that was done since the failed request began.
+
+        :param value: the level at which the request was sent.
+        """
+        if value != self.value:
+            return
+        relapsed = self._answers < _CALM_ANSWERS
+        self._needed = min(2 * self._needed, _LONGEST_CALM) if relapsed else _CALM_ANSWERS
+        self._answers = 0
+        self.value = max(1, self.value // 2)
+
+    def calm(self) -> None:
+        """Count an answer without trouble."""
+        self._answers += 1
+        if self.value < self._most and self._answers >= self._needed:
+            self._answers = 0
+            self.value = min(2 * self.value, self._most)
