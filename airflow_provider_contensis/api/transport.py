@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -80,6 +81,8 @@ class ContensisSession(requests.Session):
         self.timeout = timeout
         self.verify = verify
         self.proxies.update(proxies or {})
+        # Plain http is for loopback hosts only: a proxy that the environment names would read the secret.
+        self.trust_env = not root_url.startswith("http:")
         self.headers["Accept"] = "application/json"
         # As many idle connections as any export has threads, so that none is opened twice.
         self._adapter = _Adapter(pool_connections=2, pool_maxsize=_POOL_SIZE)
@@ -98,6 +101,8 @@ class ContensisSession(requests.Session):
         if kwargs.get("verify") is None:
             # Said on each request, or REQUESTS_CA_BUNDLE in the environment would overrule it.
             kwargs["verify"] = self.verify
+        if kwargs.get("proxies") is None:
+            kwargs["proxies"] = dict(self.proxies)  # likewise, HTTPS_PROXY; requests writes into it
         text = url.decode() if isinstance(url, bytes) else url
         return super().request(method, urljoin(f"{self.root_url}/", text), *args, **kwargs)
 
@@ -201,6 +206,10 @@ def _translate(error: Exception, session: ContensisSession) -> ContensisError:
             return CertificateError(
                 f"The TLS certificate of {host} is not trusted ({_certificate_reason(text)}). If a private "
                 "authority signed it, put the path of its CA file into the connection's extra 'verify'."
+            )
+        if any(isinstance(cause, ssl.SSLError) and cause.library not in {None, "SSL"} for cause in causes):
+            return ConfigurationError(
+                "The file that the connection's extra 'verify' names holds no CA certificate."
             )
         return HostUnreachableError(
             f"{host} does not speak TLS as expected: check the scheme and port of the connection's host."
