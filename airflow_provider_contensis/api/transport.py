@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -27,11 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _POOL_SIZE = 64
+_PIECE_BYTES = 1 << 18
+# Ten thousand entries of 25 kB. More is a mistake or an attack: a few bytes that unpack to gigabytes.
+_MOST_BYTES = 1 << 28
 _METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
 
 
-class _CountingAdapter(requests.adapters.HTTPAdapter):
-    """Counts what really goes out: redirects and calls repeated after a 401 included."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Reads whole answers, but none without end, and counts what really goes out.
+
+    It also sees what a session does not: answers that are redirects, and calls repeated after a 401.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,7 +48,12 @@ class _CountingAdapter(requests.adapters.HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         self.sent = next(self._counter)
-        return super().send(request, *args, **kwargs)
+        stream = kwargs.get("stream", False)
+        response = super().send(request, *args, **{**kwargs, "stream": True})
+        if not stream:
+            # What Response.content does itself, but its pieces of 10 kB take three times as long.
+            response._content = _body(response)  # noqa: SLF001 - see above
+        return response
 
 
 class ContensisSession(requests.Session):
@@ -68,9 +81,11 @@ class ContensisSession(requests.Session):
         self.timeout = timeout
         self.verify = verify
         self.proxies.update(proxies or {})
+        # Plain http is for loopback hosts only: a proxy that the environment names would read the secret.
+        self.trust_env = not root_url.startswith("http:")
         self.headers["Accept"] = "application/json"
         # As many idle connections as any export has threads, so that none is opened twice.
-        self._adapter = _CountingAdapter(pool_connections=2, pool_maxsize=_POOL_SIZE)
+        self._adapter = _Adapter(pool_connections=2, pool_maxsize=_POOL_SIZE)
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
 
@@ -86,20 +101,10 @@ class ContensisSession(requests.Session):
         if kwargs.get("verify") is None:
             # Said on each request, or REQUESTS_CA_BUNDLE in the environment would overrule it.
             kwargs["verify"] = self.verify
+        if kwargs.get("proxies") is None:
+            kwargs["proxies"] = dict(self.proxies)  # likewise, HTTPS_PROXY; requests writes into it
         text = url.decode() if isinstance(url, bytes) else url
         return super().request(method, urljoin(f"{self.root_url}/", text), *args, **kwargs)
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a prepared request; unless streaming, the body is read before this returns."""
-        stream = kwargs.pop("stream", False)
-        response = super().send(request, stream=True, **kwargs)
-        if not stream:
-            # What Response.content does itself, but in one piece: its chunks of 10 kB take 2.6 times as long.
-            try:
-                response._content = b"".join(response.iter_content(None))  # noqa: SLF001 - see above
-            except ValueError as error:  # http.client's own, for chunks whose length makes no sense
-                raise requests.exceptions.ChunkedEncodingError(str(error), request=request) from error
-        return response
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a redirect leads, or refuse it.
@@ -132,6 +137,34 @@ class ContensisSession(requests.Session):
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Keep the Authorization header: redirects stay on this host, and .netrc has no say."""
+
+
+def _body(response: requests.Response) -> bytes:
+    """Return the whole body of an answer.
+
+    :raises InvalidResponseError: it is larger than any that Contensis has reason to send.
+    """
+    length = response.headers.get("Content-Length", "")
+    has_body = response.request.method != "HEAD"
+    announced = int(length) if has_body and re.fullmatch(r"\d{1,18}", length) else 0
+    pieces: list[bytes] = []
+    read = 0
+    try:
+        for piece in response.iter_content(_PIECE_BYTES) if announced <= _MOST_BYTES else ():
+            pieces.append(piece)
+            read += len(piece)
+            if read > _MOST_BYTES:
+                break
+    except ValueError as error:  # http.client's own, for chunks whose length makes no sense
+        raise requests.exceptions.ChunkedEncodingError(str(error), request=response.request) from error
+    if max(read, announced) > _MOST_BYTES:
+        response.close()
+        failure = InvalidResponseError(
+            f"An answer of more than {_MOST_BYTES >> 20} MiB was refused: set a smaller page_size."
+        )
+        failure.retryable = False
+        raise failure
+    return b"".join(pieces)
 
 
 def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -173,6 +206,10 @@ def _translate(error: Exception, session: ContensisSession) -> ContensisError:
             return CertificateError(
                 f"The TLS certificate of {host} is not trusted ({_certificate_reason(text)}). If a private "
                 "authority signed it, put the path of its CA file into the connection's extra 'verify'."
+            )
+        if any(isinstance(cause, ssl.SSLError) and cause.library not in {None, "SSL"} for cause in causes):
+            return ConfigurationError(
+                "The file that the connection's extra 'verify' names holds no CA certificate."
             )
         return HostUnreachableError(
             f"{host} does not speak TLS as expected: check the scheme and port of the connection's host."
