@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench build clean
+.PHONY: help demo test lint format docs bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.docs ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//[^>]*' site --include='*.html'
+
 bench: $(VENV)/.dev ## Measure next to the alternatives (about an hour; make bench BENCH=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
@@ -34,7 +38,7 @@ build: $(VENV)/.dev ## Build wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
 clean: ## Remove what the other commands made
-	rm -rf $(VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo dist site .mypy_cache .pytest_cache .ruff_cache
 	rm -rf benchmarks/.cache benchmarks/.envs benchmarks/.work
 
 $(BIN)/uv:
@@ -48,4 +52,8 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint --editable '.[parquet,sandbox,zstd]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
 	@touch $@
