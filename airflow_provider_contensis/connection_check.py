@@ -52,7 +52,7 @@ class _Check:
         except ContensisError as error:
             # The reason first: Airflow shows it for five seconds.
             worked = f" What works: {'; '.join(self._passed)}." if self._passed else ""
-            return False, f"{error}{worked}"
+            return False, f"{str(error).rstrip('.')}.{worked}"
         return True, f"{'; '.join(['The form is complete', *self._passed])}."
 
     def _token(self) -> None:
