@@ -97,7 +97,11 @@ def test_the_form_of_earlier_versions_says_the_same() -> None:
 def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
     pytest.importorskip("flask_appbuilder")
     widgets = ContensisHook.get_connection_form_widgets()
-    assert list(widgets) == list(FORM["conn-fields"])
+    fields = FORM["conn-fields"]
+    assert list(widgets) == list(fields)
+    for name, widget in widgets.items():
+        assert widget.kwargs["description"] == fields[name]["description"]
+        assert widget.kwargs["default"] == fields[name]["schema"].get("default")
 
 
 def test_the_hook_answers_for_the_connection_type_of_the_info() -> None:
