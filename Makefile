@@ -3,10 +3,11 @@
 PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
+CHROMIUM ?= chromium
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench build clean
+.PHONY: help demo test test-ui chromium lint format docs bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +17,12 @@ demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airfl
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest
+
+test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
+
+chromium:
+	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is needed: install the package chromium, or name yours with make test-ui CHROMIUM=..." >&2; exit 1; }
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
@@ -38,7 +45,7 @@ build: $(VENV)/.dev ## Build wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
 clean: ## Remove what the other commands made
-	rm -rf $(VENV) .demo dist site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo .ui dist site .mypy_cache .pytest_cache .ruff_cache
 	rm -rf benchmarks/.cache benchmarks/.envs benchmarks/.work
 
 $(BIN)/uv:
@@ -56,4 +63,8 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	@touch $@
+
+$(VENV)/.ui: $(VENV)/.dev pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group ui
 	@touch $@
