@@ -78,6 +78,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "extra-links": ["airflow_provider_contensis.links.contensis.ContensisLink"],
         "hooks": [
             {
                 "integration-name": "Contensis",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage import Storage
 
 _PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
+
+
+_TOLD_TO_OUTLETS = ("destination", "project_id", "entries", "watermark")
 
 
 def is_template(value: object) -> bool:
@@ -65,6 +68,14 @@ def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
             f"that serves {scheme}://{way_out}."
         ) from error
     return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
+
+
+def tell_outlets(context: Context, outlets: Iterable[Any], result: dict[str, Any]) -> None:
+    """Let the events of the assets that a task updates say what was written."""
+    events = context.get("outlet_events")
+    if events is not None:
+        for outlet in outlets:
+            events[outlet].extra = {name: result[name] for name in _TOLD_TO_OUTLETS}
 
 
 @contextmanager

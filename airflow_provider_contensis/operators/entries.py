@@ -12,12 +12,14 @@ from airflow_provider_contensis.export.request import (
     DEFAULT_PAGE_SIZE,
     ExportRequest,
 )
+from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
 from airflow_provider_contensis.operators._task import (
     failing_for_good,
     is_template,
     owner_of,
     settled,
     storage_for,
+    tell_outlets,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class ContensisExportEntriesOperator(BaseOperator):
     The export is complete or it fails: every window of entries is proven against the count that
     the service tells, and the file appears under its name whole or not at all.
 
-    All arguments are templated.
+    All arguments are templated. Assets among the `outlets` learn of each export what it wrote: their
+    event's extra has `destination`, `project_id`, `entries` and `watermark`.
 
     :param destination: a local path, or a URL that Airflow's ObjectStoragePath serves, such as
         `s3://bucket/entries.jsonl`. Ending in `/`, a folder: one file for each content type, and
@@ -94,6 +97,7 @@ class ContensisExportEntriesOperator(BaseOperator):
     )
     # No template_ext: a destination that ends in .json would be taken for a template file.
     template_fields_renderers = {"where": "json", "fields": "json", "field_link_depths": "json"}  # noqa: RUF012 - as BaseOperator declares it
+    operator_extra_links = (ContensisLink(),)
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -158,10 +162,12 @@ class ContensisExportEntriesOperator(BaseOperator):
             request = self._request()
             storage, root = storage_for(request.destination.url, self.destination_conn_id)
             with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
+                context["ti"].xcom_push(key=URL_KEY, value=hook.settings.root_url)
                 result = export_entries(
                     hook.client, hook.project_id, request, storage=storage, root=root, owner=owner_of(context)
-                )
-        return result.as_dict()
+                ).as_dict()
+        tell_outlets(context, self.outlets, result)
+        return result
 
     def _request(self, *, skip_templates: bool = False) -> ExportRequest:
         arguments = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}

@@ -40,7 +40,14 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
         page_size=setting.page_size,
         max_concurrent_requests=setting.connections,
     )
-    ti = SimpleNamespace(dag_id="bench", task_id="export", run_id="bench", map_index=-1, try_number=1)
+    ti = SimpleNamespace(
+        dag_id="bench",
+        task_id="export",
+        run_id="bench",
+        map_index=-1,
+        try_number=1,
+        xcom_push=lambda **_: None,
+    )
 
     def work() -> Outcome:
         result = operator.execute(cast("Any", {"ti": ti}))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, Asset, task
 
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, iso_catalogue
@@ -177,6 +177,50 @@ def test_a_run_without_a_logical_date_says_which_time_it_lacks(
     captured = capfd.readouterr()
     assert words in captured.out + captured.err
     assert iso_sandbox.count() == 0
+
+
+def test_a_task_links_to_the_environment_that_it_has_read_from(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    links: list[str] = []
+
+    def look(context: Any, result: Any) -> None:
+        [link] = context["task"].operator_extra_links
+        ti = context["ti"]
+        links.append(link.get_link(context["task"], ti_key=getattr(ti, "key", ti)))
+
+    with DAG("link", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(task_id="export", destination=f"{tmp_path}/x.jsonl", post_execute=look)
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        assert run(dag).state == "success"
+        assert links == [sandbox.url]
+
+
+def test_an_asset_s_event_tells_what_was_written(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    told: list[dict[str, Any]] = []
+    destination = f"{tmp_path}/x.jsonl"
+    with DAG("outlets", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export",
+            destination=destination,
+            outlets=[Asset(f"file://{destination}")],
+            post_execute=lambda context, result: told.extend(
+                event.extra
+                for event in (context["outlet_events"][asset] for asset in context["task"].outlets)
+            ),
+        )
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        dag_run = run(dag)
+    assert dag_run.state == "success"
+    result = xcom(dag_run, "export")
+    [extra] = told
+    assert extra == {name: result[name] for name in ("destination", "project_id", "entries", "watermark")}
+    assert extra["entries"] == 1_200
+    assert extra["watermark"]
 
 
 def test_an_export_s_result_reaches_the_next_task(

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CONTEXT: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)}
+
+def push(key: str, value: Any) -> None:
+    """Stand in for a task instance's own method."""
+
+
+CONTEXT: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, xcom_push=push)}
 
 
 def operator(**arguments: Any) -> ContensisExportEntriesOperator:
