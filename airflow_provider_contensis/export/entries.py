@@ -6,6 +6,7 @@ import logging
 import time
 from array import array
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -161,8 +162,10 @@ class EntryReader:
         :raises ContensisError: the service could not be asked.
         """
         query = self._query
-        languages = self._languages()
-        content_types = self._content_types()
+        with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
+            listed = thread.submit(self._content_types)
+            languages = self._languages()
+            content_types = listed.result()
         content_type_ids = [content_type["id"] for content_type in content_types]
         roots = [
             Window(language, id_, query.clauses(language=language, content_type=clause))
