@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.api.environment import root_url
+from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
 from airflow_provider_contensis.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class ConnectionSettings:
 
         :raises ConfigurationError: names the field and what to write there.
         """
-        client_id, client_secret = _text(connection.login), _text(connection.password)
-        url = root_url(connection.host, connection.port)
+        client_id = _text("Client ID", connection.login)
+        client_secret = _text("Shared secret", connection.password)
+        url = root_url(_text(HOST_FIELD, connection.host), connection.port)
         if client_id is None:
             raise ConfigurationError("'Client ID' is empty: it is part of the API key made in Contensis.")
         if client_secret is None:
@@ -69,7 +70,7 @@ class ConnectionSettings:
             client_id=client_id,
             client_secret=client_secret,
             scopes=_scopes(extra.get("scopes")),
-            project_id=_text(extra.get("project_id")),
+            project_id=_text("Project", extra.get("project_id")),
             timeout=_timeout(extra.get("timeout")),
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
@@ -77,10 +78,10 @@ class ConnectionSettings:
 
 
 def _extra(connection: Connection) -> dict[str, Any]:
-    text = connection.extra
     try:
-        extra = json.loads(text) if text and text.strip() else {}
-    except ValueError:
+        text = _text("extra", connection.extra)
+        extra = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError("The connection's extra is not a JSON object.")
@@ -95,8 +96,13 @@ def _extra(connection: Connection) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def _text(value: object) -> str | None:
-    return (str(value).strip() or None) if value is not None else None
+def _text(field: str, value: object) -> str | None:
+    if value is None:
+        return None
+    # In a connection written as JSON, an id of digits may come as a number.
+    if not isinstance(value, str | int) or (isinstance(value, int) and abs(value) >= 10**40):
+        raise ConfigurationError(f"'{field}' must be text.")
+    return str(value).strip() or None
 
 
 def _scopes(value: object) -> tuple[str, ...]:
@@ -115,8 +121,8 @@ def _timeout(value: object) -> float:
     if value is None:
         return DEFAULT_TIMEOUT
     try:
-        seconds = float(str(value))
-    except ValueError:
+        seconds = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not 0 < seconds <= 86_400:
         raise ConfigurationError("'Timeout (seconds)' must be a number above 0, or empty for 60.")
@@ -127,14 +133,15 @@ def _verify(value: object) -> bool | str:
     if value is None or isinstance(value, bool):
         return value is not False
     if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower(), value.strip())
+        # Blank is no path: requests would take it for false.
+        return {"true": True, "false": False, "": True}.get(value.strip().lower(), value.strip())
     raise ConfigurationError("The extra field 'verify' must be true, false, or the path of a CA file.")
 
 
 def _proxies(value: object) -> Mapping[str, str]:
     try:
         proxies = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         proxies = value
     if proxies is None:
         return {}

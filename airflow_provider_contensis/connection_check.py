@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.api.errors import ContensisError, InvalidResponseError, TransportError
+from airflow_provider_contensis.api.words import sentence
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.auth import AccessToken
@@ -41,8 +42,8 @@ class _Check:
             self._token()
             self._entries(self._project())
         except ContensisError as error:
-            return False, f"{'; '.join(self._passed)}. {error}"
-        return True, f"{'; '.join(self._passed)}."
+            return False, sentence(f"{'; '.join(self._passed)}. {error}")
+        return True, sentence(f"{'; '.join(self._passed)}.")
 
     def _token(self) -> None:
         self._hurry()

@@ -412,7 +412,9 @@ def _entries_page(response: requests.Response) -> EntriesPage:
         _check_utf8(response.content)  # entries are passed on as bytes, and msgspec does not look into them
         return msgspec.json.decode(response.content, type=EntriesPage)
     except (ValueError, msgspec.MsgspecError, RecursionError):
-        raise _unexpected(response, "a page of entries") from None
+        pass
+    # Raised outside the handler: the original error holds the body.
+    raise _unexpected(response, "a page of entries")
 
 
 def _total(page: EntriesPage) -> int:
