@@ -76,7 +76,7 @@ class Destination:
 
     def name_for(self, content_type_id: str) -> str:
         """Return the name of a content type's file in the folder; no id can lead out of it."""
-        name = quote(content_type_id, safe="")
+        name = quote(content_type_id, safe="", errors="surrogatepass")
         if name[:1] in {"", ".", "_"}:  # hidden files and the manifest are not for content
             name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
         return (
