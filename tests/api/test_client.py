@@ -321,6 +321,39 @@ class TestPassingFailures:
             assert sandbox.count("token") == 2
 
 
+class TestAnswersOfAnotherShape:
+    @pytest.mark.parametrize(
+        "definition",
+        [
+            b'{"id": "film", "fields": 7}',
+            b'{"id": "film", "fields": [7]}',
+            b'{"id": "film", "fields": [{}]}',
+            b'{"id": "film", "version": 7}',
+            b'{"id": "\\ud800"}',
+        ],
+    )
+    def test_are_no_definitions_of_content_types(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], definition: bytes
+    ) -> None:
+        faults = Answers(*[Response(200, b"[" + definition + b"]")] * 9, kind="content_type")
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(errors.InvalidResponseError, match="something else than definitions"),
+        ):
+            make_client(sandbox).list_content_types(sandbox.project_id)
+
+    def test_are_not_kept_in_the_exception(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        faults = Answers(*[Response(200, b'{"items": ["\xff"]}')] * 9, kind="search")
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(errors.InvalidResponseError) as failure,
+        ):
+            make_client(sandbox).count_entries(sandbox.project_id, [])
+        assert failure.value.__context__ is None
+
+
 class TestAnAnswerWithoutEnd:
     """256 MiB is more than a page of 10,000 entries holds."""
 
