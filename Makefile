@@ -4,10 +4,11 @@ PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
 EXAMPLES ?= 5000
+RUNS ?= 200
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format bench build clean
+.PHONY: help demo test kills fuzz lint format bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,9 @@ demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airfl
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest
+
+kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for other ones)
+	RUNS=$(RUNS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
 
 fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
 	EXAMPLES=$(EXAMPLES) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py

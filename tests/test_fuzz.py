@@ -31,6 +31,7 @@ from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.test_operator import CONTEXT, operator
+from tests.tell import tell
 from tests.test_secrets import everything_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _told(request: pytest.FixtureRequest) -> Iterator[None]:
     lines.append(
         f"{tried} inputs: 0 foreign exceptions, 0 hangs, 0 secrets (each would have failed the test)"
     )
-    request.config.get_terminal_writer().line("\n" + "\n".join(lines))
+    tell(request, "\n".join(lines))
 
 
 class Told(logging.Handler):
