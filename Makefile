@@ -5,10 +5,11 @@ AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
 EXAMPLES ?= 5000
 RUNS ?= 200
+DURATION ?= 60
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills fuzz lint format bench build clean
+.PHONY: help demo test kills threads fuzz lint format bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +22,9 @@ test: $(VENV)/.dev ## Run all tests
 
 kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for other ones)
 	RUNS=$(RUNS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
+
+threads: $(VENV)/.dev ## Call from 16 threads while tokens live for two seconds (make threads DURATION=60)
+	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
 
 fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
 	EXAMPLES=$(EXAMPLES) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
