@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
 from airflow_provider_contensis.api.errors import ConfigurationError
@@ -51,6 +52,11 @@ class ConnectionSettings:
         """Name the environment and the key; hold back the secret, and proxies, which may carry one."""
         return f"{type(self).__name__}(root_url={self.root_url!r}, client_id={self.client_id!r})"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: the shared secret, and the passwords of proxies."""
+        return tuple(filter(None, (self.client_secret, *map(_password, self.proxies.values()))))
+
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
         """Return what an Airflow connection says; null, blank and missing fields mean the same.
@@ -75,6 +81,13 @@ class ConnectionSettings:
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
         )
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

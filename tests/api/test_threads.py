@@ -68,7 +68,8 @@ def test_see_no_failed_call_while_tokens_live_for_two_seconds(
     if "DURATION" in os.environ:
         tell(
             request,
-            f"{THREADS} threads, {seconds:g} s: {calls} calls, {tokens} tokens, {refused} expired on the way, 0 failed calls",
+            f"{THREADS} threads, {seconds:g} s: {calls} calls, {tokens} tokens, "
+            f"{refused} expired on the way, 0 failed calls",
         )
     # What failed would have been raised. A token that expires on the way is replaced, and the call repeated.
     assert 2 <= tokens <= seconds / 1.8 + 2 + refused
