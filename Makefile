@@ -4,10 +4,13 @@ PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
 CHROMIUM ?= chromium
+EXAMPLES ?= 5000
+RUNS ?= 200
+DURATION ?= 60
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui chromium lint format docs bench build clean
+.PHONY: help demo test test-ui chromium kills threads fuzz lint format docs bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +26,15 @@ test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and 
 
 chromium:
 	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is needed: install the package chromium, or name yours with make test-ui CHROMIUM=..." >&2; exit 1; }
+
+kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for other ones)
+	RUNS=$(RUNS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
+
+threads: $(VENV)/.dev ## Call from 16 threads while tokens live for two seconds (make threads DURATION=60)
+	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
+
+fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
+	EXAMPLES=$(EXAMPLES) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check

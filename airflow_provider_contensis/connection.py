@@ -8,8 +8,9 @@ import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from airflow_provider_contensis.api.environment import root_url
+from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
 from airflow_provider_contensis.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,14 +52,20 @@ class ConnectionSettings:
         """Name the environment and the key; hold back the secret, and proxies, which may carry one."""
         return f"{type(self).__name__}(root_url={self.root_url!r}, client_id={self.client_id!r})"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: the shared secret, and the passwords of proxies."""
+        return tuple(filter(None, (self.client_secret, *map(_password, self.proxies.values()))))
+
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
         """Return what an Airflow connection says; null, blank and missing fields mean the same.
 
         :raises ConfigurationError: names the field and what to write there.
         """
-        client_id, client_secret = _text(connection.login), _text(connection.password)
-        url = root_url(connection.host, connection.port)
+        client_id = _text("Client ID", connection.login)
+        client_secret = _text("Shared secret", connection.password)
+        url = root_url(_text(HOST_FIELD, connection.host), connection.port)
         if client_id is None:
             raise ConfigurationError("'Client ID' is empty: it is part of the API key made in Contensis.")
         if client_secret is None:
@@ -69,18 +76,25 @@ class ConnectionSettings:
             client_id=client_id,
             client_secret=client_secret,
             scopes=_scopes(extra.get("scopes")),
-            project_id=_text(extra.get("project_id")),
+            project_id=_text("Project", extra.get("project_id")),
             timeout=_timeout(extra.get("timeout")),
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
         )
 
 
-def _extra(connection: Connection) -> dict[str, Any]:
-    text = connection.extra
+def _password(url: str) -> str | None:
     try:
-        extra = json.loads(text) if text and text.strip() else {}
+        return urlsplit(url).password
     except ValueError:
+        return None
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    try:
+        text = _text("extra", connection.extra)
+        extra = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError("The connection's extra is not a JSON object.")
@@ -95,8 +109,13 @@ def _extra(connection: Connection) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def _text(value: object) -> str | None:
-    return (str(value).strip() or None) if value is not None else None
+def _text(field: str, value: object) -> str | None:
+    if value is None:
+        return None
+    # In a connection written as JSON, an id of digits may come as a number.
+    if not isinstance(value, str | int) or (isinstance(value, int) and abs(value) >= 10**40):
+        raise ConfigurationError(f"'{field}' must be text.")
+    return str(value).strip() or None
 
 
 def _scopes(value: object) -> tuple[str, ...]:
@@ -115,8 +134,8 @@ def _timeout(value: object) -> float:
     if value is None:
         return DEFAULT_TIMEOUT
     try:
-        seconds = float(str(value))
-    except ValueError:
+        seconds = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not 0 < seconds <= 86_400:
         raise ConfigurationError("'Timeout (seconds)' must be a number above 0, or empty for 60.")
@@ -127,14 +146,15 @@ def _verify(value: object) -> bool | str:
     if value is None or isinstance(value, bool):
         return value is not False
     if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower(), value.strip())
+        # Blank is no path: requests would take it for false.
+        return {"true": True, "false": False, "": True}.get(value.strip().lower(), value.strip())
     raise ConfigurationError("The extra field 'verify' must be true, false, or the path of a CA file.")
 
 
 def _proxies(value: object) -> Mapping[str, str]:
     try:
         proxies = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         proxies = value
     if proxies is None:
         return {}

@@ -12,6 +12,7 @@ from airflow_provider_contensis.api.errors import (
     NotFoundError,
     TransportError,
 )
+from airflow_provider_contensis.api.words import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ class _Check:
         self._project_id = project_id
         self._deadline = time.monotonic() + _SECONDS
         self._patience = client.session.timeout
+        client.session.lose_patience()
         self._passed: list[str] = []
 
     def run(self) -> tuple[bool, str]:
@@ -52,8 +54,8 @@ class _Check:
         except ContensisError as error:
             # The reason first: Airflow shows it for five seconds.
             worked = f" What works: {'; '.join(self._passed)}." if self._passed else ""
-            return False, f"{str(error).rstrip('.')}.{worked}"
-        return True, f"{'; '.join(['The form is complete', *self._passed])}."
+            return False, sentence(f"{str(error).rstrip('.')}.{worked}")
+        return True, sentence(f"{'; '.join(['The form is complete', *self._passed])}.")
 
     def _token(self) -> None:
         self._hurry()

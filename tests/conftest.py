@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +28,30 @@ from airflow_provider_contensis.api.auth import SHARED_TOKENS, Credentials, Toke
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.sandbox import Sandbox, synthetic_catalogue
+from airflow_provider_contensis.sandbox.server import CLIENT_SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from airflow_provider_contensis.sandbox import Catalogue
 
 SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
+
+
+# The secret of every sandbox, and how the tokens that it gives out begin.
+_SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiI[\\w-]*\\.[\\w-]{{20,}}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what printed, logged or raised a secret; a sandbox may tell its own."""
+    report = yield
+    told = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
+    if report.passed and "sandbox" not in item.path.parts and _SECRET.search(told):
+        report.outcome = "failed"
+        report.longrepr = "What this test printed or logged holds a secret."
+    return report
 
 
 @pytest.fixture(autouse=True)

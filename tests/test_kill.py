@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
+from tests.kills import kill_many, table
+from tests.tell import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +51,19 @@ def wait_until_part_is_written(folder: Path, process: subprocess.Popen[bytes]) -
             return
         time.sleep(0.005)
     pytest.fail("the export ended before it could be killed")
+
+
+def test_exports_killed_at_random_moments_show_no_half_file_and_succeed_when_tried_again(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """`make kills RUNS=200` tries many, and other moments with each SEED."""
+    runs = int(os.environ.get("RUNS", "6"))
+    counted = kill_many(runs, int(os.environ.get("SEED", "0")), tmp_path)
+    if "RUNS" in os.environ:
+        tell(request, table(counted))
+    whole = sum(counted.values(), Counter[str]())
+    assert (whole["kills"], whole["retries"], whole["partial"]) == (runs, runs, 0)
+    assert counted["local file"]["left over"] == counted["local folder"]["left over"] == 0
 
 
 @pytest.mark.parametrize("older", [None, "yesterday's export"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, redact
 
 from airflow_provider_contensis.api.auth import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
@@ -172,6 +172,37 @@ def test_a_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templat
         ]
         for secret in (sandbox.client_secret, *faults.seen):
             assert not any(secret.encode() in line for line in lines), path
+
+
+def test_a_secret_pasted_with_blanks_and_a_proxy_s_password_are_masked_too(
+    small_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(small_catalogue, client_secret="one-of-its-own-4711") as sandbox:
+        proxies = {"https": "http://me:proxy-word-4711@proxy.example:3128", "http": "http://["}
+        connection = {**sandbox.connection, "password": f" {sandbox.client_secret}\n"}
+        connection["extra"] = {**connection["extra"], "proxies": proxies}
+        monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", json.dumps(connection))
+        assert ContensisHook().settings.client_secret == sandbox.client_secret
+        assert redact(f"{sandbox.client_secret} {proxies}") == redact(
+            "*** {'https': 'http://me:***@proxy.example:3128', 'http': 'http://['}"
+        )
+
+
+@pytest.mark.parametrize("destination", ["x.jsonl", "x.csv", "x.parquet", "folder/"])
+def test_no_file_holds_a_secret(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path, destination: str
+) -> None:
+    from tests.provider.test_operator import CONTEXT, operator
+
+    faults = Tokens()
+    with Sandbox(small_catalogue, faults=faults) as sandbox:
+        connect(sandbox)
+        operator(destination=f"{tmp_path}/{destination}", misfits="raw").execute(CONTEXT)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert faults.seen
+    for secret in (sandbox.client_secret, *faults.seen):
+        assert not any(secret.encode() in path.read_bytes() for path in files)
 
 
 def test_the_summary_of_an_export_holds_no_secret(

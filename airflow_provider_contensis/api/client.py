@@ -248,7 +248,7 @@ class ContensisClient:
         :param version_status: `published` or `latest`.
         """
         params = {"dataFormat": data_format, "versionStatus": version_status}
-        return self.call("GET", _path(api, project_id, "contenttypes"), _json_list, params=params)
+        return self.call("GET", _path(api, project_id, "contenttypes"), _definitions, params=params)
 
     def get_content_type(
         self,
@@ -422,11 +422,33 @@ def _json_object(response: requests.Response) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def _are_fields(value: Any) -> bool:
+    return _is_list_of_objects(value) and all(isinstance(field.get("id"), str) for field in value)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _json_list(response: requests.Response) -> list[dict[str, Any]]:
     value = _json_value(response)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+    if not _is_list_of_objects(value):
         raise _unexpected(response, "a JSON list of objects")
     return cast("list[dict[str, Any]]", value)
+
+
+def _definitions(response: requests.Response) -> list[dict[str, Any]]:
+    """Return definitions of content types, of the shape and the text that files can be made from."""
+    definitions = _json_list(response)
+    try:
+        json.dumps(definitions, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise _unexpected(response, "definitions that are text") from None
+    for definition in definitions:
+        fields, version = definition.get("fields"), definition.get("version")
+        if not isinstance(version, dict | None) or not (fields is None or _are_fields(fields)):
+            raise _unexpected(response, "definitions of content types")
+    return definitions
 
 
 def _entries_page(response: requests.Response, body: memoryview) -> EntriesPage:
@@ -434,7 +456,9 @@ def _entries_page(response: requests.Response, body: memoryview) -> EntriesPage:
         _check_utf8(body)  # entries are passed on as bytes, and msgspec does not look into them
         return msgspec.json.decode(body, type=EntriesPage)
     except (ValueError, msgspec.MsgspecError, RecursionError):
-        raise _unexpected(response, "a page of entries") from None
+        pass
+    # Raised outside the handler: the original error holds the body.
+    raise _unexpected(response, "a page of entries")
 
 
 def _total(page: EntriesPage) -> int:

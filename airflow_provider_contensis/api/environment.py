@@ -9,9 +9,11 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_contensis.api.errors import ConfigurationError
 
 HOST_FIELD = "Contensis URL or alias"
-_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+# ASCII, or a long s would pass for an s.
+_FLAGS = re.IGNORECASE | re.ASCII
+_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", _FLAGS)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?", re.IGNORECASE)
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?", _FLAGS)
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -37,7 +39,7 @@ def root_url(host: str | None, port: int | str | None = None) -> str:
     elif "://" not in text:
         # An IPv6 address may come bare, or in brackets with a port.
         text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
-        text = f"{'http' if _is_loopback(urlsplit(f'//{text}').hostname) else 'https'}://{text}"
+        text = f"{'http' if _is_loopback(_host_name(f'//{text}')) else 'https'}://{text}"
     parts = _split(text)
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigurationError(
@@ -71,6 +73,13 @@ def _is_loopback(name: str | None) -> bool:
         return False
 
 
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 def _split(text: str) -> SplitResult:
     example = "https://cms-example.cloud.contensis.com"
     try:
@@ -101,7 +110,7 @@ def _split(text: str) -> SplitResult:
 def _port(parts: SplitResult, field: int | str | None) -> int | None:
     try:
         port = int(str(field).strip() or 0) if field is not None else 0
-    except ValueError:
+    except (ValueError, RecursionError):
         port = -1
     if not 0 <= port <= 65535:
         raise ConfigurationError("'Port' must be a number from 1 to 65535, or empty.")

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_contensis.api.words import sentence
+
 
 class ContensisError(Exception):
     """The root of this package's exceptions.
@@ -41,8 +43,8 @@ class ContensisError(Exception):
     retries_exhausted: bool = False  # set once a retry policy has given up on it
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = sentence(message)
+        super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Survive the trip to another process, keyword arguments and all."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from airflow_provider_contensis.api.errors import ConfigurationError
 from airflow_provider_contensis.api.times import query_time, sort_key
+from airflow_provider_contensis.api.words import as_text, shown
 
 Api = Literal["management", "delivery"]
 VersionStatus = Literal["published", "latest"]
@@ -134,7 +135,7 @@ def names(argument: str, value: str | Iterable[str] | None) -> tuple[str, ...] |
         return None
     values = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
     if not values or not all(isinstance(name, str) and name.strip() for name in values):
-        raise ConfigurationError(f"{argument} must be a name or a list of names, but is {value!r}.")
+        raise ConfigurationError(f"{argument} must be a name or a list of names, but is {shown(value)}.")
     return tuple(dict.fromkeys(name.strip() for name in values))
 
 
@@ -143,10 +144,10 @@ def one_of(argument: str, value: object, choices: Any) -> Any:
 
     :raises ConfigurationError: it is none of them.
     """
-    text = str(value).strip().lower()
+    text = as_text(value).lower()
     allowed = get_args(choices)
     if text not in allowed:
-        raise ConfigurationError(f"{argument} must be one of {', '.join(allowed)}, but is {value!r}.")
+        raise ConfigurationError(f"{argument} must be one of {', '.join(allowed)}, but is {shown(value)}.")
     return text
 
 
@@ -156,12 +157,12 @@ def whole_number(argument: str, value: object, least: int, most: int) -> int:
     :raises ConfigurationError: it is none.
     """
     try:
-        number = int(str(value))
+        number = int(as_text(value))
     except ValueError:
         number = least - 1
     if isinstance(value, bool) or not least <= number <= most:
         raise ConfigurationError(
-            f"{argument} must be a whole number from {least:,} to {most:,}, but is {value!r}."
+            f"{argument} must be a whole number from {least:,} to {most:,}, but is {shown(value)}."
         )
     return number
 
@@ -202,7 +203,7 @@ def _clauses(where: str | Clause | Iterable[Clause] | None) -> tuple[Clause, ...
         value = json.loads(where) if isinstance(where, str) else where
         clauses = [value] if isinstance(value, Mapping) else list(value)
         json.dumps(clauses, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise ConfigurationError(
             f"where must be a list of search clauses, such as {example}, or the same as JSON text."
         ) from None

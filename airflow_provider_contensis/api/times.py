@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.api.words import as_text, shown
 
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?\s*(Z|[+-][01]\d:?[0-5]\d)?)?",
@@ -20,7 +21,7 @@ def query_time(name: str, value: object) -> str:
     :param value: an ISO 8601 string or a datetime; without an offset it means UTC.
     :raises ConfigurationError: it is no time.
     """
-    text = value.isoformat() if isinstance(value, datetime) else str(value).strip()
+    text = value.isoformat() if isinstance(value, datetime) else as_text(value)
     utc = _in_utc(text)
     if utc is None:
         hint = (
@@ -29,7 +30,7 @@ def query_time(name: str, value: object) -> str:
             else ""
         )
         raise ConfigurationError(
-            f"{name} must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, but is {text[:80]!r}.{hint}"
+            f"{name} must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, but is {shown(text)}.{hint}"
         )
     return utc
 

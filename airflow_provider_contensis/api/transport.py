@@ -7,6 +7,8 @@ import mmap
 import re
 import socket
 import ssl
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -28,10 +30,13 @@ from airflow_provider_contensis.api.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 _POOL_SIZE = 64
 _PIECE_BYTES = 1 << 18
 _MOST_RESERVED_BYTES = 1 << 23  # on a mere announcement
+# An answer may take so many times the timeout, which by itself begins anew with each byte that arrives.
+_PATIENCE = 10
 # Ten thousand entries of 25 kB. More is a mistake or an attack: a few bytes that unpack to gigabytes.
 _MOST_BYTES = 1 << 28
 _METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
@@ -47,6 +52,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().__init__(**kwargs)
         self._counter = itertools.count(1)
         self.sent = 0
+        self.patience = _PATIENCE
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         self.sent = next(self._counter)
@@ -54,7 +60,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         response = super().send(request, *args, **{**kwargs, "stream": True})
         if not stream:
             # What Response.content does itself, but its pieces of 10 kB take three times as long.
-            response._content = b"".join(_pieces(response))  # noqa: SLF001 - see above
+            with _ending(response, kwargs.get("timeout"), self.patience):
+                response._content = b"".join(_pieces(response))  # noqa: SLF001 - see above
         return response
 
 
@@ -90,6 +97,17 @@ class ContensisSession(requests.Session):
         self._adapter = _Adapter(pool_connections=2, pool_maxsize=_POOL_SIZE)
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
+
+    def lose_patience(self) -> None:
+        """Give a whole answer no more time than its first byte."""
+        self._adapter.patience = 1
+
+    def ending(self, response: requests.Response) -> AbstractContextManager[None]:
+        """See that reading an answer in pieces ends.
+
+        :raises RequestTimeoutError: it did not end by itself.
+        """
+        return _ending(response, self.timeout, self._adapter.patience)
 
     @property
     def requests_sent(self) -> int:
@@ -139,6 +157,37 @@ class ContensisSession(requests.Session):
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Keep the Authorization header: redirects stay on this host, and .netrc has no say."""
+
+
+@contextmanager
+def _ending(response: requests.Response, timeout: Any, patience: float) -> Iterator[None]:
+    """See that reading an answer ends, though a byte arrives now and then.
+
+    :raises RequestTimeoutError: it did not end by itself.
+    """
+    seconds = timeout[1] if isinstance(timeout, tuple) else timeout
+    if not isinstance(seconds, int | float):
+        yield
+        return
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(Exception):  # it has ended meanwhile
+            getattr(response.raw, "shutdown", response.raw.close)()  # urllib3 before 2.3 can only close
+
+    watch = threading.Timer(seconds * patience, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    except Exception:
+        if not late.is_set():
+            raise
+    finally:
+        watch.cancel()
+    if late.is_set():
+        raise RequestTimeoutError(f"An answer was still arriving after {seconds * patience:g} seconds.")
 
 
 class Body:
@@ -223,6 +272,7 @@ def exchange(
 
     :param session: whose defaults apply.
     :param url: absolute, or relative to the environment's root.
+    :param into: where the body of a good answer goes, if it may be large; the response then has none.
     :param kwargs: as in `requests.Session.request`.
     :raises TransportError: no answer, or one cut short.
     :raises ConfigurationError: the request could not even be made.
@@ -232,10 +282,11 @@ def exchange(
         if into is None:
             return session.request(method, url, **kwargs)
         response = session.request(method, url, stream=True, **kwargs)
-        if response.ok:
-            into.fill(response)
-        else:
-            response._content = b"".join(_pieces(response))  # noqa: SLF001 - as the adapter does
+        with session.ending(response):
+            if response.ok:
+                into.fill(response)
+            else:
+                response._content = b"".join(_pieces(response))  # noqa: SLF001 - as the adapter does
         return response
     except ContensisError:
         raise

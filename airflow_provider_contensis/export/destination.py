@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, unquote
 
 from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.api.words import as_text, shown
 from airflow_provider_contensis.export.formats.base import FileFormat
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Destination:
         format_ = named or (suffixes[-1] if suffixes else "jsonl" if is_folder else "")
         if format_ not in _FORMATS:
             raise ConfigurationError(
-                f"destination {destination!r} does not tell a file format that can be written: end it in "
-                f".{', .'.join(_FORMATS)} (and .gz or .zst to compress), give file_format, "
+                f"destination {shown(destination)} does not tell a file format that can be written: "
+                f"end it in .{', .'.join(_FORMATS)} (and .gz or .zst to compress), give file_format, "
                 "or end it in / for a folder."
             )
         if format_ == "parquet" and chosen:
@@ -75,7 +76,7 @@ class Destination:
 
     def name_for(self, content_type_id: str) -> str:
         """Return the name of a content type's file in the folder; no id can lead out of it."""
-        name = quote(content_type_id, safe="")
+        name = quote(content_type_id, safe="", errors="surrogatepass")
         if name[:1] in {"", ".", "_"}:  # hidden files and the manifest are not for content
             name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
         return (
@@ -88,7 +89,7 @@ def plain_url(destination: str) -> str:
 
     :raises ConfigurationError: it is empty, or names another machine or an unknown user.
     """
-    text = str(destination).strip() if destination is not None else ""
+    text = as_text(destination) if destination is not None else ""
     if not text:
         raise ConfigurationError(
             "destination is empty: give a path, such as /data/entries.jsonl or /data/entries/"
@@ -96,19 +97,21 @@ def plain_url(destination: str) -> str:
     if "://" not in text:
         try:
             return f"{Path(text).expanduser()}{'/' if text.endswith('/') else ''}"
-        except RuntimeError:
-            raise ConfigurationError(f"destination {text!r} names a user that is not known here.") from None
+        except (RuntimeError, ValueError):
+            raise ConfigurationError(
+                f"destination {shown(text)} names a user that is not known here."
+            ) from None
     scheme, _, rest = text.partition("://")
     if scheme != "file":
         return text
     machine, slash, path = rest.partition("/")
     if machine not in {"", "localhost"}:
-        raise ConfigurationError(f"destination {text!r} names another machine: write file:///path.")
+        raise ConfigurationError(f"destination {shown(text)} names another machine: write file:///path.")
     return unquote(slash + path)
 
 
 def _one_of(argument: str, value: str | None, choices: Mapping[str, object]) -> str | None:
-    text = None if value is None else str(value).strip().lower()
+    text = None if value is None else as_text(value).lower()
     if text is not None and text not in choices:
-        raise ConfigurationError(f"{argument} must be one of {', '.join(choices)}, but is {value!r}.")
+        raise ConfigurationError(f"{argument} must be one of {', '.join(choices)}, but is {shown(value)}.")
     return text

@@ -60,8 +60,10 @@ def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
     """
     try:
         return msgspec.Raw(_keep(entry, tree))
-    except RecursionError:
-        raise InvalidResponseError("An entry is nested too deeply to choose fields of.") from None
+    except (msgspec.MsgspecError, RecursionError):
+        raise InvalidResponseError(
+            "An entry is nested too deeply to choose fields of, or a field's name is no text."
+        ) from None
 
 
 def _keep(value: msgspec.Raw, tree: Mapping[str, Any]) -> bytes:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import glob
 import hashlib
 import os
 import secrets
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +18,12 @@ from airflow_provider_contensis.api.errors import DestinationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# Where no lock tells the living from the dead: nobody lets a file wait for so long.
+_LONG_IDLE = timedelta(days=1)
+# A name may hold a null byte: that is the ValueError.
+_LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 
 
 class PendingFile(Protocol):
@@ -38,7 +48,9 @@ class Storage(Protocol):
     def create(self, path: str, *, owner: str) -> PendingFile:
         """Begin a file.
 
-        :param owner: names the task, the same for all its tries; what its dead tries left is removed.
+        What dead tries left is removed; a living one, of the same task or another, is left alone.
+
+        :param owner: names the task, the same for all its tries, where nothing else tells who is dead.
         """
 
     def read(self, path: str) -> bytes | None:
@@ -51,10 +63,10 @@ class Storage(Protocol):
 class LocalStorage:
     """Files on this machine, written beside their final name and renamed."""
 
-    def create(self, path: str, *, owner: str) -> PendingFile:
+    def create(self, path: str, *, owner: str) -> PendingFile:  # noqa: ARG002 - locks tell who is dead
         """Begin a file; its folder is made if it is not there."""
         with told(path):
-            return _LocalFile(Path(path), owner)
+            return _LocalFile(Path(path))
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is no such file."""
@@ -71,17 +83,19 @@ class LocalStorage:
 
 
 class _LocalFile:
-    def __init__(self, path: Path, owner: str) -> None:
+    """A file beside its final name, locked for as long as somebody writes it: so the dead are told apart."""
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        prefix = _hidden_name(path.name, owner)
-        # A name of its own for each try: an earlier one may still be running somewhere.
-        self._part = path.with_name(f"{prefix}.{secrets.token_hex(4)}.part")
+        prefix = _hidden_name(path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError
-        for leftover in path.parent.glob(f"{glob.escape(prefix)}.*.part"):
-            leftover.unlink(missing_ok=True)
-        self._file: IO[bytes] = self._part.open("xb")
+        for part in path.parent.glob(f"{glob.escape(prefix)}.*.part"):
+            _remove_if_dead(part)
+        # A name of its own for each try: another one may be running somewhere.
+        self._part = path.with_name(f"{prefix}.{secrets.token_hex(4)}.part")
+        self._file = _locked(self._part)
 
     def write(self, data: bytes) -> None:
         with told(self._path):
@@ -91,11 +105,11 @@ class _LocalFile:
         with told(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
 
     def commit(self) -> None:
         with told(self._path):
             self._part.replace(self._path)
+            self._file.close()
             _sync_folder(self._path.parent)
 
     def discard(self) -> None:
@@ -103,6 +117,30 @@ class _LocalFile:
             self._file.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
+
+
+def _locked(part: Path) -> IO[bytes]:
+    """Return a new file, locked before anybody could take it for dead."""
+    while True:
+        file = part.open("xb")
+        with contextlib.suppress(OSError):  # not every network share has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _remove_if_dead(part: Path) -> None:
+    """Remove what a killed process left: its lock died with it."""
+    with contextlib.suppress(OSError), part.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:
+            if time.time() - os.fstat(file.fileno()).st_mtime < _LONG_IDLE.total_seconds():
+                return
+        part.unlink()
 
 
 class ObjectStorage:
@@ -162,6 +200,7 @@ class _Upload(_ObjectFile):
     """An upload that the store keeps out of sight until it is completed."""
 
     def __init__(self, filesystem: Any, path: str) -> None:
+        _abort_idle_uploads(filesystem, path)
         super().__init__(filesystem, path, filesystem.open(path, "wb", autocommit=False))
         self._pending = True
 
@@ -180,17 +219,46 @@ class _Upload(_ObjectFile):
         self._file.closed = True
 
 
+def _abort_idle_uploads(filesystem: Any, path: str) -> None:
+    """End the uploads to an S3 key that got nothing for a day: a killed task left them, and they cost money.
+
+    Google ends them by itself.
+    """
+    if not hasattr(filesystem, "abort_mpu"):
+        return
+    with contextlib.suppress(Exception):  # a key that may write need not be allowed to list
+        bucket, key, _ = filesystem.split_path(path)
+        listed = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+        for upload in listed.get("Uploads", []):
+            if upload["Key"] == key and _is_idle(filesystem, bucket, upload):
+                filesystem.abort_mpu(bucket, key, upload["UploadId"])
+
+
+def _is_idle(filesystem: Any, bucket: str, upload: dict[str, Any]) -> bool:
+    """Return whether an upload has parts, all of them old; one that has none costs nothing."""
+    listed = filesystem.call_s3("list_parts", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    newest = max((part["LastModified"] for part in listed.get("Parts", [])), default=None)
+    return newest is not None and not listed["IsTruncated"] and datetime.now(UTC) - newest > _LONG_IDLE
+
+
 class _MovedUpload(_ObjectFile):
     """An upload under another name, moved when it is whole."""
 
     def __init__(self, filesystem: Any, path: str, owner: str) -> None:
         folder, _, name = path.rpartition("/")
-        prefix = f"{folder}/{_hidden_name(name, owner)}"
-        self._part = f"{prefix}.{secrets.token_hex(4)}.part"
+        prefix = f"{folder}/{_hidden_name(name)}"
+        own = f"{prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
+        self._part = f"{own}.{secrets.token_hex(4)}.part"
         filesystem.makedirs(folder, exist_ok=True)
-        for leftover in filesystem.glob(f"{glob.escape(prefix)}.*.part"):
-            filesystem.rm_file(leftover)
+        for part in filesystem.glob(f"{glob.escape(prefix)}.*.part"):
+            if part.startswith(f"{own}.") or self._is_idle(part):
+                filesystem.rm_file(part)
         super().__init__(filesystem, path, filesystem.open(self._part, "wb"))
+
+    def _is_idle(self, part: str) -> bool:
+        with contextlib.suppress(Exception):  # not every store tells when a file was written
+            return bool(datetime.now(UTC) - self._filesystem.modified(part) > _LONG_IDLE)
+        return False
 
     def commit(self) -> None:
         with told(self._path):
@@ -219,15 +287,15 @@ def told(path: object) -> Iterator[None]:
         reason = "it is a folder; end it in / to write into it" if is_folder else reason
         failure = DestinationError(f"{path} could not be written: {reason.rstrip('.')}.")
         # Only a person mends these; a full disk or a lost mount may mend itself.
-        failure.retryable = not isinstance(
-            error, FileExistsError | IsADirectoryError | NotADirectoryError | PermissionError
+        failure.retryable = not (
+            isinstance(error, _LASTING) or getattr(error, "errno", None) in {errno.ENAMETOOLONG, errno.EROFS}
         )
         raise failure from error
 
 
-def _hidden_name(name: str, owner: str) -> str:
-    """Return how the temporary names of a file begin: told apart by owner, and never too long."""
-    return f".{name[:32]}.{hashlib.sha256(f'{owner}/{name}'.encode()).hexdigest()[:12]}"
+def _hidden_name(name: str) -> str:
+    """Return how the temporary names of a file begin: told apart, and never too long."""
+    return f".{name[:32]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
 
 
 def _sync_folder(folder: Path) -> None:

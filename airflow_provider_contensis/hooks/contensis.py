@@ -81,7 +81,11 @@ class ContensisHook(BaseHook):
 
         :raises ConfigurationError: names the field to mend.
         """
-        return ConnectionSettings.from_connection(self.get_connection(self.contensis_conn_id))
+        settings = ConnectionSettings.from_connection(self.get_connection(self.contensis_conn_id))
+        for secret in settings.secrets:
+            # Airflow masks the shared secret with the blanks pasted around it, and knows of no other.
+            mask_secret(secret)
+        return settings
 
     @cached_property
     def client(self) -> ContensisClient:

@@ -24,12 +24,19 @@ _TOLD_TO_OUTLETS = ("destination", "project_id", "entries", "watermark")
 
 def is_template(value: object) -> bool:
     """Return whether a value is only known once the task runs: a template, or another task's output."""
+    try:
+        return _holds_template(value)
+    except RecursionError:  # no argument may be nested so deeply, as its own check will say
+        return False
+
+
+def _holds_template(value: object) -> bool:
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, dict):
-        return any(is_template(item) for item in value.values())
+        return any(_holds_template(item) for item in value.values())
     if isinstance(value, list | tuple | set):
-        return any(is_template(item) for item in value)
+        return any(_holds_template(item) for item in value)
     return hasattr(value, "resolve") and not isinstance(value, PathLike)
 
 

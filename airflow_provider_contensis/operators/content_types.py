@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_contensis.api.errors import ConfigurationError
 from airflow_provider_contensis.api.query import Api, VersionStatus, one_of
+from airflow_provider_contensis.api.words import as_text, shown
 from airflow_provider_contensis.export.destination import plain_url
 from airflow_provider_contensis.operators._task import failing_for_good, is_template, owner_of, storage_for
 
@@ -107,8 +108,8 @@ class ContensisExportContentTypesOperator(BaseOperator):
 
 
 def _json_file(destination: str) -> str:
-    if not str(destination).strip().lower().endswith(".json"):
+    if not as_text(destination).lower().endswith(".json"):
         raise ConfigurationError(
-            f"destination {destination!r} must end in .json, such as /data/content_types.json."
+            f"destination {shown(destination)} must end in .json, such as /data/content_types.json."
         )
     return plain_url(destination)

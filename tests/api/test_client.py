@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import socketserver
 import ssl
+import threading
+import time
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +19,10 @@ import requests
 from airflow_provider_contensis.api import errors
 from airflow_provider_contensis.api.auth import Credentials, TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy
 from airflow_provider_contensis.api.transport import ContensisSession
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox
-from tests.tls import certificate
+from tests.tls import authority, certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +55,32 @@ class Answers:
 
 def html(status: int, **headers: str) -> Response:
     return Response(status, b"<html>Sorry</html>", {"content-type": "text/html", **headers})
+
+
+class Dripping(socketserver.ThreadingTCPServer):
+    """Answers everything with a beginning, and then with a byte every tenth of a second, for ten seconds."""
+
+    daemon_threads = True
+
+    def __init__(self, beginning: bytes) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(1 << 16)
+                self.request.sendall(beginning)
+                with suppress(OSError):
+                    for _ in range(100):
+                        time.sleep(0.1)
+                        self.request.sendall(b" ")
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> Dripping:
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 @contextmanager
@@ -321,6 +350,39 @@ class TestPassingFailures:
             assert sandbox.count("token") == 2
 
 
+class TestAnswersOfAnotherShape:
+    @pytest.mark.parametrize(
+        "definition",
+        [
+            b'{"id": "film", "fields": 7}',
+            b'{"id": "film", "fields": [7]}',
+            b'{"id": "film", "fields": [{}]}',
+            b'{"id": "film", "version": 7}',
+            b'{"id": "\\ud800"}',
+        ],
+    )
+    def test_are_no_definitions_of_content_types(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], definition: bytes
+    ) -> None:
+        faults = Answers(*[Response(200, b"[" + definition + b"]")] * 9, kind="content_type")
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(errors.InvalidResponseError, match="something else than definitions"),
+        ):
+            make_client(sandbox).list_content_types(sandbox.project_id)
+
+    def test_are_not_kept_in_the_exception(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        faults = Answers(*[Response(200, b'{"items": ["\xff"]}')] * 9, kind="search")
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(errors.InvalidResponseError) as failure,
+        ):
+            make_client(sandbox).count_entries(sandbox.project_id, [])
+        assert failure.value.__context__ is None
+
+
 class TestAnAnswerWithoutEnd:
     """256 MiB is more than a page of 10,000 entries holds."""
 
@@ -357,6 +419,33 @@ class TestAnAnswerWithoutEnd:
         with Sandbox(small_catalogue, faults=lambda _: Response(200, content_length=1 << 40)) as sandbox:
             session = ContensisSession(sandbox.url, timeout=5)
             assert session.head("/asset.zip").headers["Content-Length"] == str(1 << 40)
+
+
+class TestAnAnswerThatDrips:
+    """A byte now and then, which keeps a timeout that counts from byte to byte from ever ending."""
+
+    @pytest.mark.parametrize("is_tls", [False, True])
+    @pytest.mark.parametrize(
+        "head", [b"content-length: 1000", b"transfer-encoding: chunked\r\n\r\n1000", b"connection: close"]
+    )
+    def test_ends_in_a_timeout(self, tmp_path: Path, head: bytes, is_tls: bool) -> None:
+        with Dripping(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n") as server:
+            own = authority(tmp_path)
+            if is_tls:
+                server.socket = own.server(tmp_path).wrap_socket(server.socket, server_side=True)
+            url = f"http{'s' if is_tls else ''}://127.0.0.1:{server.server_address[1]}"
+            client = ContensisClient(
+                Credentials(url, "id", "secret", ("Entry_Read",)),
+                timeout=0.5,
+                verify=str(own.file),
+                retry=NO_RETRIES,
+                tokens=TokenCache(),
+            )
+            client.session.lose_patience()
+            started = time.monotonic()
+            with pytest.raises(errors.RequestTimeoutError, match=r"still arriving after 0\.5 seconds"):
+                client.list_projects()
+            assert time.monotonic() - started < 5
 
 
 class TestTokens:

@@ -48,6 +48,9 @@ def test_a_host_becomes_the_root_url(host: str, port: int | str | None, expected
         ("https://cms-example.cloud.contensis.com/api/management", None, "must be the root"),
         ("https://cms-example.cloud.contensis.com/?a=b", None, "must be the root"),
         ("https://", None, "neither a URL"),
+        ("[", None, "neither a URL"),
+        ("exa\u2100mple.org", None, "neither a URL"),
+        ("\u017f", None, "neither a URL"),  # a long s, which is no s
         ("two words", None, "neither a URL"),
         ("https://cms-university-of-example.cloud.contensis.com,", None, "neither a URL"),
         (f"{'a' * 60}!.com", None, "neither a URL"),

@@ -58,6 +58,9 @@ def test_arguments_tell_what_the_suffix_does_not() -> None:
         ({"destination": "/data/films.jsonl", "compression": "rar"}, "compression must be one of gz, gzip"),
         ({"destination": "/data/films.parquet", "compression": "gzip"}, "Parquet is compressed already"),
         ({"destination": "/data/films.parquet.gz"}, "Parquet is compressed already"),
+        ({"destination": "~\x00/films.jsonl"}, "names a user that is not known"),
+        ({"destination": 10**5_000}, "does not tell a file format"),
+        ({"destination": "/data/films.jsonl", "file_format": 10**5_000}, "file_format must be one of"),
         ({"destination": "file://elsewhere/films.jsonl"}, "names another machine"),
     ],
 )
@@ -77,6 +80,7 @@ def test_wrong_ones_are_refused_by_name(arguments: dict[str, Any], words: str) -
         (".film", "%2Efilm.jsonl"),
         ("_manifest", "%5Fmanifest.jsonl"),
         ("a\x00b", "a%00b.jsonl"),
+        ("a\ud800b", "a%ED%A0%80b.jsonl"),
     ],
 )
 def test_no_content_type_leads_out_of_the_folder_or_hides_in_it(content_type_id: str, name: str) -> None:

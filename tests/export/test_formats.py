@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from airflow_provider_contensis.api.errors import InvalidResponseError
 from airflow_provider_contensis.export.fields import field_tree, keep_fields
 from airflow_provider_contensis.export.formats.json import json_lines
 
@@ -68,3 +69,9 @@ def test_a_path_through_an_array_applies_to_each_item() -> None:
     entry = b'{"quotes":[{"text":"a","source":"b"},{"text":"c"},7],"sys":{"id":"1"}}'
     chosen = bytes(keep_fields(msgspec.Raw(entry), field_tree(["quotes.text"])))
     assert chosen == b'{"quotes":[{"text":"a"},{"text":"c"},7],"sys":{"id":"1"}}'
+
+
+@pytest.mark.parametrize("title", [b'{"\\ud800":1}', b"[" * 100_000 + b"]" * 100_000])
+def test_fields_of_an_entry_that_can_not_be_looked_into_are_refused(title: bytes) -> None:
+    with pytest.raises(InvalidResponseError, match="An entry is nested too deeply .* or a field's name"):
+        keep_fields(msgspec.Raw(b'{"title":%b}' % title), field_tree(["title.a"]))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gzip
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -82,22 +87,49 @@ class TestAFile:
             files.append(content)
         assert files[0] == files[1]
 
-    def test_cleans_up_after_a_dead_try_of_the_same_task_and_after_no_other(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("owner", ["task", "another"])
+    def test_cleans_up_after_the_dead_and_after_nobody_who_lives(self, tmp_path: Path, owner: str) -> None:
         path = tmp_path / "films[1].jsonl"
-        for owner in ("task", "task", "another"):
-            begin(path, owner=owner).write([msgspec.Raw(b"half")], [])
+        program = (
+            "import os, signal, sys\n"
+            "from airflow_provider_contensis.export.storage import LocalStorage\n"
+            "LocalStorage().create(sys.argv[1], owner='task').write(b'half')\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        for _ in range(2):
+            dead = subprocess.run([sys.executable, "-c", program, path], check=False)
+            assert dead.returncode == -signal.SIGKILL
+        assert len(os.listdir(tmp_path)) == 1  # the second cleaned up after the first
+        living = begin(path)
+        write(path, b"whole", owner=owner).commit()
         assert len(os.listdir(tmp_path)) == 2
-        write(path, b"whole").commit()
-        assert len(os.listdir(tmp_path)) == 2
+        living.discard()
+        assert os.listdir(tmp_path) == [path.name]
         assert path.read_text() == "whole\n"
 
-    def test_of_a_try_that_was_taken_for_dead_fails_rather_than_mix(self, tmp_path: Path) -> None:
+    def test_of_two_tries_at_once_is_that_of_the_last_to_finish(self, tmp_path: Path) -> None:
         path = tmp_path / "films.jsonl"
         slow = write(path, b"slow")
         write(path, b"quick").commit()
-        with pytest.raises(DestinationError):
-            slow.commit()
         assert path.read_text() == "quick\n"
+        slow.commit()
+        assert path.read_text() == "slow\n"
+        assert os.listdir(tmp_path) == ["films.jsonl"]
+
+    def test_whose_share_has_no_locks_leaves_others_alone_for_a_day(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+        path = tmp_path / "films.jsonl"
+        for _ in range(2):
+            begin(path)
+        recent, old = sorted(tmp_path.iterdir())
+        os.utime(old, (0, 0))
+        write(path, b"whole").commit()
+        assert set(tmp_path.iterdir()) == {recent, path}
 
 
 class TestARefusalOfTheFileSystem:

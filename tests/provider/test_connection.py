@@ -71,7 +71,7 @@ def test_scopes_as_people_paste_them(scopes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verify", "expected"), [(False, False), ("false", False), ("True", True), (True, True)]
+    ("verify", "expected"), [(False, False), ("false", False), ("True", True), (True, True), ("  ", True)]
 )
 def test_verify_as_text_or_truth(verify: object, expected: bool) -> None:
     assert settings({"verify": verify}).verify is expected
@@ -94,6 +94,13 @@ def test_proxies_as_json_text_and_fields_with_the_prefix_of_old_connections() ->
         (None, {"password": ""}, "'Shared secret' is empty"),
         ("[1]", {}, "extra is not a JSON object"),
         ("{", {}, "extra is not a JSON object"),
+        (None, {"host": ["example"]}, "'Contensis URL or alias' must be text"),
+        (None, {"login": {}}, "'Client ID' must be text"),
+        (None, {"password": 10**5_000}, "'Shared secret' must be text"),
+        ({"project_id": ["website"]}, {}, "'Project' must be text"),
+        ("[" * 100_000, {}, "extra is not a JSON object"),
+        ({"proxies": "[" * 100_000}, {}, "'proxies' must be"),
+        ({"timeout": [[7]]}, {}, "'Timeout"),
         ({"scopes": 7}, {}, "'Scopes' must be"),
         ({"scopes": ["Entry_Read", 7]}, {}, "'Scopes' must be"),
         ({"timeout": "soon"}, {}, "'Timeout"),

@@ -31,6 +31,13 @@ def operator(**arguments: Any) -> ContensisExportEntriesOperator:
     return ContensisExportEntriesOperator(task_id="export", **{"destination": "/data/x.jsonl", **arguments})
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 class TestArguments:
     def test_that_are_templated_are_kept_as_given(self) -> None:
         fields = ContensisExportEntriesOperator.template_fields
@@ -56,6 +63,10 @@ class TestArguments:
             ({"language": " "}, "language must be a name"),
             ({"where": "runtime > 90"}, "where must be a list of search clauses"),
             ({"where": 7}, "where must be a list of search clauses"),
+            ({"where": [{"field": nested(20_000)}]}, "where must be a list of search clauses"),
+            ({"content_type_id": [nested(20_000)]}, "content_type_id must be a name"),
+            ({"page_size": 10**5_000}, "page_size must be"),
+            ({"changed_from": 10**5_000}, "changed_from must be an ISO 8601 time"),
             ({"where": [{}]}, "where must hold search clauses"),
             ({"where": ["film"]}, "where must hold search clauses"),
             ({"fields": ""}, "fields must be a name"),

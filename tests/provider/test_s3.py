@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_contensis.api.errors import IncompleteReadError
+from airflow_provider_contensis.export import storage
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -180,6 +182,24 @@ def test_a_killed_export_leaves_the_old_object(
         assert content(bucket, "entries.jsonl") == b"old"
         export(bucket, "entries.jsonl", page_size=1_000)
     assert sorted(content(bucket, "entries.jsonl").splitlines()) == sorted(catalogue.entries("published"))
+
+
+@pytest.mark.parametrize("idle", [timedelta(days=1), timedelta(0)])
+def test_what_a_killed_export_left_is_ended_once_it_was_idle_for_long(
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    idle: timedelta,
+) -> None:
+    """An upload can't be locked: one that moves may be somebody's who is at work."""
+    monkeypatch.setattr(storage, "_LONG_IDLE", idle)
+    for key in ("entries.jsonl", "entries.jsonl.gz"):
+        bucket.Object(key).initiate_multipart_upload().Part(1).upload(Body=b"half")
+    connect(iso_sandbox)
+    export(bucket, "entries.jsonl", content_type_id="currency")
+    left = {"entries.jsonl.gz"} if idle == timedelta(0) else {"entries.jsonl", "entries.jsonl.gz"}
+    assert {upload.object_key for upload in uploads(bucket)} == left
 
 
 def test_a_store_that_refuses_is_told_in_a_sentence(

@@ -1,0 +1,76 @@
+"""Sixteen threads and one token, against a real server."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_contensis.sandbox import Sandbox
+from tests.tell import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.sandbox import Catalogue
+
+THREADS = 16
+
+
+def at_once(work: Callable[[], object]) -> None:
+    """Do something in all threads, begun in the same moment; raise what any of them raised."""
+    ready = threading.Barrier(THREADS)
+
+    def begin(_: int) -> None:
+        ready.wait()
+        work()
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(begin, range(THREADS)))
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_ask_for_one_token_when_there_is_none_and_for_one_more_when_it_is_revoked(
+    small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], share: bool
+) -> None:
+    """Through one client, or each through its own, as several hooks of a task do."""
+    with Sandbox(small_catalogue) as sandbox:
+        one = make_client(sandbox)
+        clients = [one if share else make_client(sandbox, tokens=one._tokens) for _ in range(THREADS)]
+        for expected in (1, 2, 3):
+            waiting = list(clients)
+            at_once(lambda: waiting.pop().list_projects())  # noqa: B023 - used before the next round
+            assert sandbox.count("token") == expected
+            sandbox.revoke_tokens()
+
+
+def test_see_no_failed_call_while_tokens_live_for_two_seconds(
+    small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], request: pytest.FixtureRequest
+) -> None:
+    """`make threads DURATION=60` does it for a minute."""
+    seconds = float(os.environ.get("DURATION", "5"))
+    with Sandbox(small_catalogue, token_lifetime=2) as sandbox:
+        client = make_client(sandbox)
+        deadline = time.monotonic() + seconds
+
+        def work() -> None:
+            while time.monotonic() < deadline:
+                client.get_project(sandbox.project_id)
+
+        at_once(work)
+        refused = sum(record.status == 401 for record in sandbox.requests)
+        tokens, calls = sandbox.count("token"), sandbox.count("project")
+    if "DURATION" in os.environ:
+        tell(
+            request,
+            f"{THREADS} threads, {seconds:g} s: {calls} calls, {tokens} tokens, "
+            f"{refused} expired on the way, 0 failed calls",
+        )
+    # What failed would have been raised. A token that expires on the way is replaced, and the call repeated.
+    assert 2 <= tokens <= seconds / 1.8 + 2 + refused
+    assert calls > THREADS

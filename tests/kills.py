@@ -1,0 +1,270 @@
+"""Exports that are killed at random moments, and what a reader of their destination sees then.
+
+To a file, a folder and an S3 server in turn, over an older export or over nothing. Two editions of the
+content take turns, so that a reader can tell old from new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+    from multiprocessing.synchronize import Event
+    from pathlib import Path
+
+Seen = Literal["nothing", "old", "new", "partial", "torn"]
+KINDS = tuple(f"kind{number}" for number in range(6))
+PATIENCE = 120.0
+
+# New processes fork from one that has imported all this already, so that none dies before it began.
+PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.kills", "airflow_provider_contensis.export.entries", "s3fs"])
+
+
+class Service(NamedTuple):
+    """What a process needs to know of a sandbox, and of the S3 server if it writes to one."""
+
+    url: str
+    client_id: str
+    client_secret: str
+    project_id: str
+    s3_url: str | None = None
+
+    @classmethod
+    def of(cls, sandbox: Sandbox, s3_url: str | None = None) -> Service:
+        return cls(sandbox.url, sandbox.client_id, sandbox.client_secret, sandbox.project_id, s3_url)
+
+
+def edition(seed: int) -> Catalogue:
+    """Return a project of six content types; another seed gives other entries."""
+    parts = [
+        synthetic_catalogue(60, body_bytes=300, content_type_id=kind, seed=seed * 100 + number)
+        for number, kind in enumerate(KINDS)
+    ]
+    content_types = [item for part in parts for item in part.content_types.values()]
+    documents = [document for part in parts for document in part.select(lambda _: True)[1]]
+    return Catalogue(parts[0].project, content_types, documents)
+
+
+def s3_filesystem(s3_url: str) -> Any:
+    """Return a fresh filesystem of the S3 server, that remembers no listing."""
+    import s3fs
+
+    return s3fs.S3FileSystem(
+        key="made-up-key",
+        secret="made-up-secret",
+        client_kwargs={"endpoint_url": s3_url, "region_name": "us-east-1"},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def export(service: Service, destination: str, begun: Event) -> None:
+    """Export everything; run in a process of its own."""
+    begun.set()
+    from airflow_provider_contensis.api.auth import Credentials
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.entries import export_entries
+    from airflow_provider_contensis.export.request import ExportRequest
+    from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+
+    scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
+    client = ContensisClient(Credentials(service.url, service.client_id, service.client_secret, scopes))
+    request = ExportRequest.from_arguments(destination=destination, page_size=30)
+    storage = ObjectStorage(s3_filesystem(service.s3_url)) if service.s3_url else LocalStorage()
+    root = destination.removeprefix("s3://")
+    export_entries(client, service.project_id, request, storage=storage, root=root, owner="the task")
+
+
+def start(service: Service, destination: str) -> ForkServerProcess:
+    """Return a process that has begun to export."""
+    begun = PROCESSES.Event()
+    process = PROCESSES.Process(target=export, args=(service, destination, begun), daemon=True)
+    process.start()
+    assert begun.wait(PATIENCE)
+    return process
+
+
+def run(service: Service, destination: str) -> float:
+    """Export in a process of its own; return the seconds it took.
+
+    :raises AssertionError: it failed.
+    """
+    process = start(service, destination)
+    started = time.monotonic()
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+    return time.monotonic() - started
+
+
+class Place(Protocol):
+    """Where exports go."""
+
+    destination: str
+
+    def files(self) -> dict[str, bytes]:
+        """Return what a reader finds, by name."""
+
+    def leftovers(self) -> int:
+        """Return how much lies there that no reader finds."""
+
+    def clear(self) -> None:
+        """Remove everything."""
+
+
+class LocalPlace:
+    """A folder on this machine.
+
+    :param name: of the destination in it; empty for the folder itself.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.destination = f"{folder}/{name}"
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self._folder.iterdir() if path.name[0] != "."}
+
+    def leftovers(self) -> int:
+        return sum(path.name[0] == "." for path in self._folder.iterdir())
+
+    def clear(self) -> None:
+        for path in self._folder.iterdir():
+            path.unlink()
+
+
+class S3Place:
+    """A bucket, with one object in it."""
+
+    def __init__(self, s3_url: str, bucket: str) -> None:
+        self._store = s3_filesystem(s3_url)
+        self._bucket = bucket
+        self._store.call_s3("create_bucket", Bucket=bucket)
+        self.destination = f"s3://{bucket}/entries.jsonl"
+
+    def files(self) -> dict[str, bytes]:
+        paths = self._store.find(self._bucket)
+        return {path.rpartition("/")[2]: self._store.cat_file(path) for path in paths}
+
+    def leftovers(self) -> int:
+        return len(self._store.list_multipart_uploads(self._bucket))
+
+    def clear(self) -> None:
+        for path in self._store.find(self._bucket):
+            self._store.rm_file(path)
+        self._store.clear_multipart_uploads(self._bucket)
+
+
+def what_is_seen(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, bytes]) -> Seen:
+    """Return what a reader takes the files for, who knows both whole exports.
+
+    A folder without a manifest is nothing; one whose manifest tells other hashes than its files have is torn.
+    """
+    manifest = json.loads(files.pop("_manifest.json", b"null"))
+    if any(content not in (old.get(name), new.get(name)) for name, content in files.items()):
+        return "partial"
+    named = files if manifest is None else {file["path"]: file["sha256"] for file in manifest["files"]}
+    if manifest is None and "_manifest.json" in new:
+        return "nothing"
+    if manifest is not None and any(
+        hashlib.sha256(files.get(name, b"")).hexdigest() != told for name, told in named.items()
+    ):
+        return "torn"
+    for label, whole in (("old", old), ("new", new)):
+        if named and all(files[name] == whole.get(name) for name in named):
+            return label  # type: ignore[return-value]  # one of the two
+    return "nothing"
+
+
+class Kills:
+    """Runs exports to one place and kills them.
+
+    :param services: the two editions.
+    """
+
+    def __init__(self, place: Place, services: list[Service], chance: random.Random) -> None:
+        self.place = place
+        self.counted: Counter[str] = Counter()
+        self._services = services
+        self._chance = chance
+        self._wholes = []
+        for service in services:
+            self._lasts = run(service, place.destination)
+            self._wholes.append(place.files())
+        self._stands = 1  # the edition that was exported last
+
+    def kill_one(self) -> None:
+        """Kill an export once, look, and try it again."""
+        while not self._killed():
+            pass
+        old, new = self._wholes[self._stands], self._wholes[1 - self._stands]
+        self.counted[what_is_seen(self.place.files(), old, new)] += 1
+        self.counted["kills"] += 1
+        self._lasts = run(self._services[1 - self._stands], self.place.destination)
+        self.counted["retries"] += what_is_seen(self.place.files(), old, new) == "new"
+        self.counted["left over"] += self.place.leftovers()
+        self._stands = 1 - self._stands
+
+    def _killed(self) -> bool:
+        """Start an export of the other edition and kill it; return whether it was still alive."""
+        if self._chance.random() < 0.25:
+            self.place.clear()
+        # Half of them late, where the files get their names.
+        moment = self._lasts * self._chance.choice((self._chance.random(), self._chance.uniform(0.7, 1.0)))
+        process = start(self._services[1 - self._stands], self.place.destination)
+        time.sleep(moment)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return True
+        self._stands = 1 - self._stands
+        return False
+
+
+def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
+    """Return what was seen, by place."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it tells every request
+    chance = random.Random(seed)
+    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with ExitStack() as stack:
+        sandboxes = [stack.enter_context(Sandbox(edition(number), latency=0.005)) for number in (1, 2)]
+        store.start()
+        stack.callback(store.stop)
+        host, port = store.get_host_and_port()
+        s3_url = f"http://{host}:{port}"
+        local, remote = [[Service.of(sandbox, url) for sandbox in sandboxes] for url in (None, s3_url)]
+        places = {
+            "local file": Kills(LocalPlace(folder / "file", "entries.jsonl"), local, chance),
+            "local folder": Kills(LocalPlace(folder / "folder", ""), local, chance),
+            "S3 object": Kills(S3Place(s3_url, "kills"), remote, chance),
+        }
+        for number in range(runs):
+            list(places.values())[number % len(places)].kill_one()
+    return {name: place.counted for name, place in places.items()}
+
+
+def table(counted: dict[str, Counter[str]]) -> str:
+    """Return what was seen, as a person reads it."""
+    columns = ("kills", "nothing", "old", "new", "partial", "torn", "retries", "left over")
+    rows = {**counted, "all": sum(counted.values(), Counter())}
+    lines = [f"{'':<14}" + "".join(f"{column:>11}" for column in columns)]
+    lines += [f"{name:<14}" + "".join(f"{counts[c]:>11}" for c in columns) for name, counts in rows.items()]
+    whole = rows["all"]
+    return "\n".join(
+        [*lines, f"{whole['partial']} partial files seen, {whole['retries']} successful retries"]
+    )

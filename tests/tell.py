@@ -1,0 +1,17 @@
+"""Telling the person at the terminal what a long run has found, though tests are captured."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def tell(request: pytest.FixtureRequest, text: str) -> None:
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        sys.stdout.write(f"\n{text}\n")
+        sys.stdout.flush()
