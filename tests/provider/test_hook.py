@@ -267,6 +267,7 @@ class TestTheTestButton:
         assert len(told) == 18
         assert len(set(told.values())) == len(told)
 
+    @pytest.mark.slow
     def test_gives_up_within_about_ten_seconds(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
