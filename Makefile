@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench build clean
+.PHONY: help demo test matrix lint format bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airfl
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest
+
+matrix: $(VENV)/.dev ## Run the tests on every supported version of Airflow (MATRIX="--full 3.1.8" for all tests, on one)
+	$(BIN)/python scripts/airflow_matrix.py $(MATRIX)
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
