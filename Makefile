@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix lint format bench build clean
+.PHONY: help demo test matrix lint format bench build release clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,9 +32,13 @@ format: $(VENV)/.dev ## Put the code into shape
 bench: $(VENV)/.dev ## Measure next to the alternatives (about an hour; make bench BENCH=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-build: $(VENV)/.dev ## Build wheel and sdist into dist/
+build: $(VENV)/.dev ## Build wheel and sdist into dist/, and try them in a clean environment
 	rm -rf dist
-	$(BIN)/uv build --out-dir dist
+	$(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/python scripts/check_build.py --airflow $(AIRFLOW_VERSION)
+
+release: $(VENV)/.dev ## Set the version, date the changelog, commit and tag: make release VERSION=1.2.3
+	$(BIN)/python scripts/release.py $(VERSION)
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache
