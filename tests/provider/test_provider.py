@@ -139,9 +139,9 @@ def test_loading_all_providers_gives_no_warning_of_ours() -> None:
 
 def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
     code = (
-        f"import time; from {COMPAT} import DAG; start = time.perf_counter(); "
+        f"import time; from {COMPAT} import DAG; start = time.process_time(); "
         "from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator; "
-        "print(time.perf_counter() - start)"
+        "print(time.process_time() - start)"
     )
     # The quickest of three: what it costs, not what else the machine was doing.
     costs = [
