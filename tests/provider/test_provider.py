@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 import airflow_provider_contensis
@@ -137,6 +138,7 @@ def test_loading_all_providers_gives_no_warning_of_ours() -> None:
         assert not ("contensis" in line.lower() and "warning" in line.lower()), line
 
 
+@pytest.mark.slow
 def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
     code = (
         f"import time; from {COMPAT} import DAG; start = time.process_time(); "
