@@ -10,7 +10,7 @@ DURATION ?= 60
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui chromium kills threads fuzz lint format docs bench build clean
+.PHONY: help demo test test-ui chromium matrix kills threads fuzz lint format docs bench build release clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ threads: $(VENV)/.dev ## Call from 16 threads while tokens live for two seconds 
 fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
 	EXAMPLES=$(EXAMPLES) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
 
+matrix: $(VENV)/.dev ## Run the tests on every supported version of Airflow (MATRIX="--full 3.1.8" for all tests, on one)
+	$(BIN)/python scripts/airflow_matrix.py $(MATRIX)
+
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -52,9 +55,13 @@ docs: $(VENV)/.docs ## Build the documentation into site/
 bench: $(VENV)/.dev ## Measure next to the alternatives (about an hour; make bench BENCH=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-build: $(VENV)/.dev ## Build wheel and sdist into dist/
+build: $(VENV)/.dev ## Build wheel and sdist into dist/, and try them in a clean environment
 	rm -rf dist
-	$(BIN)/uv build --out-dir dist
+	$(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/python scripts/check_build.py --airflow $(AIRFLOW_VERSION)
+
+release: $(VENV)/.dev ## Set the version, date the changelog, commit and tag: make release VERSION=1.2.3
+	$(BIN)/python scripts/release.py $(VERSION)
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) .demo .ui dist site .mypy_cache .pytest_cache .ruff_cache

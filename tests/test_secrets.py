@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sqlite3
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, redact
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, redact
 
 from airflow_provider_contensis.api.auth import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.errors import ContensisError
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.hooks.contensis import ContensisHook
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+from tests.provider.dags import run
 from tests.provider.deployment import Deployment
+from tests.provider.version import AIRFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +125,35 @@ def test_the_failure_of_a_task_tells_no_secret(
         assert secret not in everything_of(failure.value)
 
 
+def test_a_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
+    small_catalogue: Catalogue,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    airflow_database: None,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with DAG("careful", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export", destination="{{ params.to }}", params={"to": f"{tmp_path}/x.jsonl"}
+        )
+    faults = Tokens()
+    with Sandbox(small_catalogue, faults=faults) as sandbox, caplog.at_level(logging.DEBUG):
+        connect(sandbox)
+        assert run(dag).state == "success"
+    assert len(faults.seen) == 1
+    told = "".join(capfd.readouterr()) + caplog.text
+    if AIRFLOW < (3, 1):  # at DEBUG, 3.0 itself logs the message that asks it to mask a secret
+        told = "\n".join(line for line in told.splitlines() if "MaskSecret(" not in line)
+    assert "Proof: 1,200 distinct" in told
+    kept = [path for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file()]
+    assert b"sha256" in next(path for path in kept if path.name == "airflow.db").read_bytes()
+    for secret in (sandbox.client_secret, *faults.seen):
+        assert secret not in told
+        for path in kept:
+            assert secret.encode() not in path.read_bytes(), path
+
+
 CARELESS_DAG = """
 import logging
 from datetime import datetime, timezone
@@ -141,6 +175,8 @@ with DAG("careless", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timez
 """
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2.11 has no API server to deploy")
 def test_a_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
     small_catalogue: Catalogue, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Connection
+from airflow.providers.common.compat.sdk import BaseHook, Connection
 
 from airflow_provider_contensis.api.errors import ConfigurationError
 from airflow_provider_contensis.connection import ConnectionSettings
@@ -132,7 +132,9 @@ def test_the_settings_show_no_secret() -> None:
 
 @pytest.mark.parametrize("scopes", ["Entry_Read", ["Entry_Read", "Project_Read"]])
 @pytest.mark.parametrize("host", ["example", "https://cms.example.org", "http://127.0.0.1:8765"])
-def test_a_connection_survives_the_trip_through_a_uri(host: str, scopes: object) -> None:
+def test_a_connection_survives_the_trip_through_a_uri(
+    host: str, scopes: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Test button makes every connection take it."""
     extra = {"project_id": "website", "scopes": scopes, "timeout": None, "verify": False}
     made = Connection(
@@ -144,8 +146,6 @@ def test_a_connection_survives_the_trip_through_a_uri(host: str, scopes: object)
         password="a/b:c@d?e%#&",
         extra=json.dumps(extra),
     )
-    try:
-        again = Connection(conn_id="x", uri=made.get_uri())  # type: ignore[call-arg]  # 2.11 to 3.1
-    except TypeError:
-        again = Connection.from_uri(made.get_uri(), conn_id="x")
+    monkeypatch.setenv("AIRFLOW_CONN_X", made.get_uri())
+    again = BaseHook.get_connection("x")
     assert ConnectionSettings.from_connection(again) == ConnectionSettings.from_connection(made)

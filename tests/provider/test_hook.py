@@ -296,6 +296,7 @@ class TestTheTestButton:
                 assert not ok
                 assert "assign it to a role of the project in Contensis" in message
 
+    @pytest.mark.slow
     def test_gives_up_within_about_ten_seconds(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:

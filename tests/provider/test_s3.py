@@ -95,6 +95,7 @@ def test_a_file_arrives_whole(
     assert sorted(gzip.decompress(stored).splitlines()) == sorted(served)
 
 
+@pytest.mark.slow
 def test_a_file_of_many_parts_arrives_whole(connect: Callable[[Sandbox], None], bucket: Any) -> None:
     catalogue = synthetic_catalogue(9_000, body_bytes=6_000)
     with Sandbox(catalogue) as sandbox:
@@ -129,6 +130,7 @@ def test_a_folder_has_a_manifest_and_loses_what_it_no_longer_names(
     assert told["files"][0]["sha256"] == hashlib.sha256(stored).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body_bytes", [200, 6_000])
 def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
     connect: Callable[[Sandbox], None],
@@ -160,6 +162,7 @@ def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
     assert uploads(bucket) == []
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_the_old_object(
     s3_url: str, bucket: Any, connect: Callable[[Sandbox], None]
 ) -> None:
