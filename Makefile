@@ -3,10 +3,13 @@
 PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
+RUNS ?= 200
+SEED ?= 1
+JOBS ?= 1
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench build clean
+.PHONY: help demo test chaos lint format bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +19,9 @@ demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airfl
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
+	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
