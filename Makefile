@@ -6,10 +6,11 @@ VENV ?= .venv
 RUNS ?= 200
 SEED ?= 1
 JOBS ?= 1
+CHROMIUM ?= chromium
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint format bench build clean
+.PHONY: help demo test chaos test-ui chromium lint format docs bench build clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +24,12 @@ test: $(VENV)/.dev ## Run all tests
 chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
 	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
+test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
+
+chromium:
+	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is needed: install the package chromium, or name yours with make test-ui CHROMIUM=..." >&2; exit 1; }
+
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -32,6 +39,10 @@ format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.docs ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//[^>]*' site --include='*.html'
+
 bench: $(VENV)/.dev ## Measure next to the alternatives (about an hour; make bench BENCH=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
@@ -40,7 +51,7 @@ build: $(VENV)/.dev ## Build wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
 clean: ## Remove what the other commands made
-	rm -rf $(VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo .ui dist site .mypy_cache .pytest_cache .ruff_cache
 	rm -rf benchmarks/.cache benchmarks/.envs benchmarks/.work
 
 $(BIN)/uv:
@@ -54,4 +65,12 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint --editable '.[parquet,sandbox,zstd]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	@touch $@
+
+$(VENV)/.ui: $(VENV)/.dev pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group ui
 	@touch $@

@@ -6,15 +6,24 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.api.errors import ContensisError, InvalidResponseError, TransportError
+from airflow_provider_contensis.api.errors import (
+    ContensisError,
+    InvalidResponseError,
+    NotFoundError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_provider_contensis.api.auth import AccessToken
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.query import Clause
 
 # The button blocks a thread of the API server, which sets no limit of its own.
 _SECONDS = 9.0
+
+_ASSIGN = "assign it to a role of the project in Contensis"
 
 
 def check(client: ContensisClient, *, project_id: str | None) -> tuple[bool, str]:
@@ -34,15 +43,17 @@ class _Check:
         self._project_id = project_id
         self._deadline = time.monotonic() + _SECONDS
         self._patience = client.session.timeout
-        self._passed: list[str] = ["The form is complete"]
+        self._passed: list[str] = []
 
     def run(self) -> tuple[bool, str]:
         try:
             self._token()
             self._entries(self._project())
         except ContensisError as error:
-            return False, f"{'; '.join(self._passed)}. {error}"
-        return True, f"{'; '.join(self._passed)}."
+            # The reason first: Airflow shows it for five seconds.
+            worked = f" What works: {'; '.join(self._passed)}." if self._passed else ""
+            return False, f"{str(error).rstrip('.')}.{worked}"
+        return True, f"{'; '.join(['The form is complete', *self._passed])}."
 
     def _token(self) -> None:
         self._hurry()
@@ -57,18 +68,26 @@ class _Check:
     def _project(self) -> dict[str, object]:
         self._hurry()
         if self._project_id:
-            project = self._client.get_project(self._project_id)
+            project = self._named_project(self._project_id)
         else:
             projects = self._client.list_projects()
             if not projects:
-                raise ContensisError(
-                    "The API key can see no project: assign it to a role of the project in Contensis."
-                )
+                raise ContensisError(f"The API key can see no project: {_ASSIGN}.")
             project = projects[0]
-            ids = ", ".join(str(each.get("id")) for each in projects)
-            self._passed.append(f"'Project' is empty, so each task has to name one (the key can see {ids})")
+            self._passed.append(
+                f"'Project' is empty, so each task has to name one (the key can see {_ids(projects)})"
+            )
         self._passed.append(f"project '{project.get('id')}' ({project.get('name')}) can be read")
         return project
+
+    def _named_project(self, project_id: str) -> dict[str, object]:
+        try:
+            return self._client.get_project(project_id)
+        except NotFoundError:
+            self._hurry()
+            projects = self._client.list_projects()
+        seen = f"it can see {_ids(projects)}" if projects else f"it can see none: {_ASSIGN}"
+        raise ContensisError(f"'Project' names '{project_id}', which the API key can't see; {seen}.")
 
     def _entries(self, project: dict[str, object]) -> None:
         self._hurry()
@@ -86,6 +105,10 @@ class _Check:
     def _hurry(self) -> None:
         left = max(0.5, self._deadline - time.monotonic())
         self._client.session.timeout = min(self._patience, left)
+
+
+def _ids(projects: Sequence[Mapping[str, object]]) -> str:
+    return ", ".join(str(project.get("id")) for project in projects)
 
 
 def _describe(token: AccessToken) -> str:

@@ -36,11 +36,12 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {
                         "host": "Contensis URL or alias",
                         "login": "Client ID",
+                        "port": "Port",
                         "password": "Shared secret",
                     },
                     "placeholders": {
-                        "host": "https://cms-example.cloud.contensis.com",
-                        "port": "443",
+                        "host": "https://cms-example.cloud.contensis.com, or example",
+                        "port": "443 (Airflow 3.3.1 and 3.3.2 can't test without a port)",
                         "login": "the API key's client id",
                         "password": "the API key's shared secret",
                         "project_id": "website",
@@ -51,21 +52,28 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "project_id": {
                         "label": "Project",
-                        "description": "The API id of the project to use where a task names none.",
+                        "description": (
+                            "The API id of the project that tasks use unless they name one, such as website."
+                        ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "scopes": {
                         "label": "Scopes",
                         "description": (
-                            "What the access token shall allow, separated by blanks. "
-                            "Empty: Entry_Read ContentType_Read Project_Read."
+                            "What the access token shall allow, separated by blanks or line breaks. "
+                            "Reading needs Entry_Read ContentType_Read Project_Read, and no others."
                         ),
-                        "schema": {"type": ["string", "null"]},
+                        "schema": {
+                            "type": ["string", "null"],
+                            # A text input would drop the line breaks of what is pasted into it.
+                            "format": "multiline",
+                            "default": "Entry_Read ContentType_Read Project_Read",
+                        },
                     },
                     "timeout": {
                         "label": "Timeout (seconds)",
-                        "description": "How long one request may wait for an answer. Empty: 60.",
-                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                        "description": "How long one request may wait for an answer.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "default": 60},
                     },
                 },
             }

@@ -1,10 +1,11 @@
-"""A throw-away certificate for a server on a loopback address."""
+"""Throw-away certificates for servers on a loopback address."""
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,25 +15,77 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NOW = datetime.now(UTC)
+_SOON = _NOW + timedelta(hours=1)
+
+
+class Authority(NamedTuple):
+    """One that signs certificates.
+
+    :param name: what it is called.
+    :param key: its private key.
+    :param file: its own certificate, for those who trust it.
+    """
+
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey
+    file: Path
+
+    def server(self, folder: Path, *, host: str = "127.0.0.1", until: datetime = _SOON) -> ssl.SSLContext:
+        """Return what a server needs to show a certificate signed by this authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = _name(host)
+        chain, private = folder / "signed.pem", folder / "signed.key"
+        _write(chain, private, key, _signed(subject, key, self.name, self.key, host=host, until=until))
+        return _context(chain, private)
+
+
+def authority(folder: Path) -> Authority:
+    """Make an authority that no system trusts."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of our own")
+    file = folder / "authority.pem"
+    _write(file, folder / "authority.key", key, _signed(name, key, name, key, until=_SOON))
+    return Authority(name, key, file)
+
 
 def certificate(folder: Path) -> tuple[Path, Path]:
     """Make a self-signed certificate for 127.0.0.1; return the paths of it and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    signed = (
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name("127.0.0.1")
+    chain, private = folder / "cert.pem", folder / "key.pem"
+    _write(chain, private, key, _signed(name, key, name, key, host="127.0.0.1", until=_SOON))
+    return chain, private
+
+
+def _signed(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    host: str | None = None,
+    until: datetime,
+) -> x509.Certificate:
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+        .not_valid_before(_NOW - timedelta(hours=2))
+        .not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
     )
-    chain, private = folder / "cert.pem", folder / "key.pem"
+    if host is not None:
+        address = x509.IPAddress(ip_address(host))
+        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _write(chain: Path, private: Path, key: ec.EllipticCurvePrivateKey, signed: x509.Certificate) -> None:
     chain.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
         key.private_bytes(
@@ -41,4 +94,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
             serialization.NoEncryption(),
         )
     )
-    return chain, private
+
+
+def _context(chain: Path, private: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, private)
+    return context

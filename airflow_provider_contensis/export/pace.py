@@ -7,7 +7,12 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.api.errors import APIError, InvalidResponseError, RequestTimeoutError
+from airflow_provider_contensis.api.errors import (
+    APIError,
+    ContensisError,
+    InvalidResponseError,
+    RequestTimeoutError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,8 +83,8 @@ class Pace:
         elif size is not None and (
             status in _TOO_LARGE or isinstance(failure, RequestTimeoutError | InvalidResponseError)
         ):
-            if isinstance(failure, APIError) and size > 1:
-                failure.retryable = True  # also a 413, for the next page is smaller
+            if isinstance(failure, ContensisError) and size > 1:
+                failure.retryable = True  # whatever it is: the next page is smaller
             self._page_size.trouble(size)
         if before != (self.page_size, self.concurrency):
             log.info(

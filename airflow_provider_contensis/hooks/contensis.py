@@ -58,6 +58,7 @@ class ContensisHook(BaseHook):
                 widget=BS3TextFieldWidget(),
                 validators=[Optional()],
                 description=spec["description"],
+                default=spec["schema"].get("default"),
             )
 
         return {name: field(spec) for name, spec in _form()["conn-fields"].items()}
@@ -131,7 +132,7 @@ class ContensisHook(BaseHook):
         try:
             settings = self.settings
         except ContensisError as error:
-            return False, f"The connection's form is not complete. {error}"
+            return False, str(error)
         except Exception as error:  # noqa: BLE001 - the API server shows what is returned, not what is raised
             return False, f"The connection could not be read: {type(error).__name__}."
         return check(_client(settings, impatient=True), project_id=self._project_id or settings.project_id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import ssl
+import tracemalloc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +17,12 @@ from airflow_provider_contensis.api import errors
 from airflow_provider_contensis.api.auth import Credentials, TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.api.transport import ContensisSession
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox
 from tests.tls import certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airflow_provider_contensis.sandbox import Catalogue
@@ -48,6 +52,17 @@ class Answers:
 
 def html(status: int, **headers: str) -> Response:
     return Response(status, b"<html>Sorry</html>", {"content-type": "text/html", **headers})
+
+
+@contextmanager
+def told_memory() -> Iterator[Callable[[], int]]:
+    """Yield what tells the most bytes that Python held meanwhile."""
+    tracemalloc.start()
+    try:
+        yield lambda: peak
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
 
 
 class TestResources:
@@ -304,6 +319,44 @@ class TestPassingFailures:
         with Sandbox(small_catalogue, faults=Answers(html(503), kind="token")) as sandbox:
             assert make_client(sandbox).list_projects()
             assert sandbox.count("token") == 2
+
+
+class TestAnAnswerWithoutEnd:
+    """256 MiB is more than a page of 10,000 entries holds."""
+
+    @pytest.mark.parametrize("status", [200, 302, 401, 404, 500])
+    @pytest.mark.parametrize("kind", ["token", "project"])
+    def test_is_refused_at_its_announcement(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], status: int, kind: str
+    ) -> None:
+        endless = Response(status, b"{", {"Location": "/"}, content_length=1 << 30)
+        with (
+            Sandbox(small_catalogue, faults=Answers(*[endless] * 9, kind=kind)) as sandbox,
+            pytest.raises(errors.InvalidResponseError, match="more than 256 MiB was refused"),
+        ):
+            make_client(sandbox).get_project(sandbox.project_id)
+        assert sandbox.count(kind) == 1  # no retry would make it smaller
+
+    def test_that_was_compressed_is_refused_once_it_unpacks_to_too_much(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        bomb = gzip.compress(bytes(1 << 29))
+        assert len(bomb) < 1 << 20
+        answer = Response(200, bomb, {"content-encoding": "gzip"})
+        with Sandbox(small_catalogue, faults=Answers(answer)) as sandbox:
+            client = make_client(sandbox)
+            client.access_token()
+            with (
+                told_memory() as most,
+                pytest.raises(errors.InvalidResponseError, match="more than 256 MiB was refused"),
+            ):
+                client.get_project(sandbox.project_id)
+        assert most() < 300 << 20
+
+    def test_to_head_is_none(self, small_catalogue: Catalogue) -> None:
+        with Sandbox(small_catalogue, faults=lambda _: Response(200, content_length=1 << 40)) as sandbox:
+            session = ContensisSession(sandbox.url, timeout=5)
+            assert session.head("/asset.zip").headers["Content-Length"] == str(1 << 40)
 
 
 class TestTokens:

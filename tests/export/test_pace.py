@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ class TestAnExport:
             catalogue = synthetic_catalogue(3_000, body_bytes=100)
             request = ExportRequest.from_arguments(destination=f"{tmp_path}/out.jsonl", **options)
             with Sandbox(catalogue, faults=faults) as sandbox:
-                result = export_entries(make_client(sandbox, timeout=0.5), sandbox.project_id, request)
+                result = export_entries(make_client(sandbox, timeout=1.0), sandbox.project_id, request)
             written = (tmp_path / "out.jsonl").read_bytes().splitlines()
             assert sorted(written) == sorted(catalogue.entries("published"))
             return result
@@ -164,6 +165,7 @@ class TestAnExport:
     def test_that_bears_small_pages_only_succeeds_with_them(
         self, export: Callable[..., ExportResult], caplog: pytest.LogCaptureFixture, trouble: str
     ) -> None:
+        caplog.set_level(logging.INFO)
         refused: list[int] = []
 
         def refuse_large_pages(request: Request) -> Response | None:
@@ -175,7 +177,7 @@ class TestAnExport:
                 return Response(413, b"<html>Request Entity Too Large</html>")
             answer = request.answer()
             if trouble == "timeout":
-                return dataclasses.replace(answer, delay=1.0)
+                return dataclasses.replace(answer, delay=2.0)
             return dataclasses.replace(answer, body=answer.body[:500], content_length=len(answer.body))
 
         export(refuse_large_pages, page_size=400, max_concurrent_requests=2)

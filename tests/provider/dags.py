@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,8 +11,13 @@ if TYPE_CHECKING:
 
 
 def run(dag: DAG, **arguments: Any) -> Any:
-    """Run a DAG to its end and return the DAG run."""
+    """Run a DAG to its end and return the DAG run.
+
+    :param arguments: of `dag.test`, under their names of Airflow 3.
+    """
     _sync_to_database(dag)
+    if "logical_date" in arguments and "logical_date" not in signature(dag.test).parameters:
+        arguments["execution_date"] = arguments.pop("logical_date")
     return dag.test(**arguments)
 
 

@@ -15,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -26,28 +27,35 @@ class Deployment:
 
     :param folder: where its home, its DAGs, its database and its logs go.
     :param dags: DAG files by name.
-    :param connection: the default Contensis connection, as JSON.
+    :param connection: the default Contensis connection, as JSON; None for none.
+    :param environment: more environment variables for all components.
     """
 
-    def __init__(self, folder: Path, *, dags: dict[str, str], connection: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dags: dict[str, str],
+        connection: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = folder / "airflow"
         self.dags = self.home / "dags"
         self.dags.mkdir(parents=True)
         for name, text in dags.items():
             (self.dags / name).write_text(text)
-        self._url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{_free_port()}"
         self._environment = {
             **os.environ,
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW_CONN_CONTENSIS_DEFAULT": connection,
-            "AIRFLOW__API__BASE_URL": self._url,
+            "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": self._url.rpartition(":")[2],
+            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API_AUTH__JWT_SECRET": "made-up-" * 10,
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__FERNET_KEY": "bWFkZS11cC1tYWRlLXVwLW1hZGUtdXAtbWFkZS11cCE=",
             "AIRFLOW__CORE__PARALLELISM": "2",
@@ -56,6 +64,8 @@ class Deployment:
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            **({} if connection is None else {"AIRFLOW_CONN_CONTENSIS_DEFAULT": connection}),
+            **(environment or {}),
         }
         self._running = ExitStack()
 
@@ -73,10 +83,14 @@ class Deployment:
     ) -> None:
         self._running.close()
 
+    def wait_for(self, dag_id: str) -> None:
+        """Wait until a DAG is parsed."""
+        self._wait_until(lambda: self._get(f"/api/v2/dags/{dag_id}") is not None, f"{dag_id} is parsed")
+
     def run(self, dag_id: str) -> str:
         """Trigger a DAG and return the state in which its run ends."""
+        self.wait_for(dag_id)
         path = f"/api/v2/dags/{dag_id}"
-        self._wait_until(lambda: self._get(path) is not None, f"{dag_id} is parsed")
         run_id = self._call("POST", f"{path}/dagRuns", {"logical_date": None})["dag_run_id"]
         states: list[str] = []
 
@@ -109,11 +123,11 @@ class Deployment:
             return None
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        with urlopen(f"{self._url}/auth/token") as answer:
+        with urlopen(f"{self.url}/auth/token") as answer:
             token = json.load(answer)["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(f"{self._url}{path}", data, headers, method=method)) as answer:
+        with urlopen(Request(f"{self.url}{path}", data, headers, method=method)) as answer:
             return json.load(answer)
 
     def _wait_until(self, condition: Any, what: str) -> None:

@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
-from airflow_provider_contensis.sandbox import Catalogue, Sandbox
+from airflow_provider_contensis.sandbox import Catalogue, Sandbox, iso_catalogue
 from tests.provider.dags import run
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+
+needs_runs_without_date = pytest.mark.skipif(
+    find_spec("airflow.sdk") is None, reason="every run of Airflow 2 has a logical date"
+)
 
 
 def xcom(dag_run: Any, task_id: str) -> Any:
@@ -87,6 +92,91 @@ def test_the_example_of_formats_writes_each_of_them(
     subdivisions = gzip.decompress((tmp_path / "subdivisions.jsonl.gz").read_bytes()).splitlines()
     assert all("alpha2" in entry["country"] for entry in map(json.loads, subdivisions) if entry["country"])
     assert len(json.loads((tmp_path / "content_types.json").read_text())) == 4
+
+
+def test_the_example_of_changes_exports_what_its_interval_holds(
+    connect: Callable[[Sandbox], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = iso_catalogue()
+    for name, published in {
+        "the day before": "2026-02-28T23:59:59.9999999Z",
+        "its first moment": "2026-03-01T00:00:00Z",
+        "its last moment": "2026-03-01T23:59:59.9999999Z",
+        "the day after": "2026-03-02T00:00:00Z",
+    }.items():
+        catalogue.add("currency", {"name": name}, at=published)
+    monkeypatch.setenv("CONTENSIS_EXPORT_FOLDER", str(tmp_path))
+    dag = runpy.run_path(str(EXAMPLES / "export_changes.py"))["dag"]
+    with Sandbox(catalogue) as sandbox:
+        connect(sandbox)
+        dag_run = run(dag, logical_date=datetime(2026, 3, 2, tzinfo=UTC))
+    assert dag_run.state == "success"
+    lines = (tmp_path / "changes-20260301.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["its first moment", "its last moment"]
+
+
+def test_the_mapped_example_exports_each_content_type_in_a_task_of_its_own(
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect(iso_sandbox)
+    monkeypatch.setenv("CONTENSIS_EXPORT_FOLDER", str(tmp_path))
+    dag_run = run(runpy.run_path(str(EXAMPLES / "export_mapped.py"))["dag"])
+    assert dag_run.state == "success"
+    exports = [ti for ti in dag_run.get_task_instances() if ti.task_id == "export"]
+    content_types = ["country", "currency", "language", "subdivision"]
+    assert sorted(ti.rendered_map_index for ti in exports) == content_types
+    for content_type in content_types:
+        lines = gzip.decompress((tmp_path / f"{content_type}.jsonl.gz").read_bytes()).splitlines()
+        assert sorted(lines) == sorted(iso_sandbox.catalogue.entries(content_type_id=content_type))
+
+
+def test_the_example_of_the_hook_passes_on_what_it_read(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None]
+) -> None:
+    connect(iso_sandbox)
+    dag_run = run(runpy.run_path(str(EXAMPLES / "hook_in_task.py"))["dag"])
+    assert dag_run.state == "success"
+    served = iso_sandbox.catalogue.entries(content_type_id="country", language="en-GB")
+    countries = [json.loads(entry) for entry in served]
+    unofficial = [country["name"] for country in countries if not country["officialName"]]
+    assert xcom(dag_run, "without_official_name") == unofficial
+    assert 0 < len(unofficial) < len(countries)
+
+
+@needs_runs_without_date
+@pytest.mark.parametrize(
+    ("changed_from", "words"),
+    [
+        ("{{ data_interval_start }}", "'data_interval_start' is undefined"),
+        (
+            "{{ data_interval_start | default('') }}",
+            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, but is ''. "
+            "The run has no such time",
+        ),
+        ("{{ dag_run.logical_date }}", "but is 'None'. The run has no such time"),
+    ],
+)
+def test_a_run_without_a_logical_date_says_which_time_it_lacks(
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    changed_from: str,
+    words: str,
+) -> None:
+    connect(iso_sandbox)
+    with DAG("dateless", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export", destination=f"{tmp_path}/x.jsonl", changed_from=changed_from
+        )
+    iso_sandbox.forget_requests()
+    assert run(dag, logical_date=None).state == "failed"
+    captured = capfd.readouterr()
+    assert words in captured.out + captured.err
+    assert iso_sandbox.count() == 0
 
 
 def test_an_export_s_result_reaches_the_next_task(

@@ -193,7 +193,6 @@ class TestTheTestButton:
             ok, message = ContensisHook().test_connection()
             assert not ok, cause
             assert words in message, f"{cause}: {message}"
-            assert message.startswith(("The form is complete", "The connection"))
             told[cause] = message
 
         envelope = {"logId": "1", "message": "No", "data": None, "type": "Error"}
@@ -247,7 +246,7 @@ class TestTheTestButton:
             connect(sandbox, {"scopes": "Entry_Read Everything"})
             press("an unknown scope", "check 'Scopes'")
             connect(sandbox, {"project_id": "another"})
-            press("an unknown project", "The specified project with ID 'another' does not exist")
+            press("an unknown project", "'Project' names 'another', which the API key can't see")
             connect(sandbox)
         press("a closed port", "refuses connections")
 
@@ -266,6 +265,36 @@ class TestTheTestButton:
 
         assert len(told) == 18
         assert len(set(told.values())) == len(told)
+
+    def test_tells_the_reason_first_and_what_works_after_it(
+        self, small_catalogue: Catalogue, connect: Callable[..., None]
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox:
+            connect(sandbox, {"project_id": "another"})
+            assert ContensisHook().test_connection() == (
+                False,
+                "'Project' names 'another', which the API key can't see; it can see synthetic. "
+                f"What works: {sandbox.url} answers; the identity provider gives a token for API key "
+                "'Sandbox key' with scopes ContentType_Read Entry_Read Project_Read.",
+            )
+            connect(sandbox, login=" ")
+            assert ContensisHook().test_connection() == (
+                False,
+                "'Client ID' is empty: it is part of the API key made in Contensis.",
+            )
+
+    def test_tells_a_key_that_sees_no_project_to_be_assigned_to_a_role(
+        self, small_catalogue: Catalogue, connect: Callable[..., None]
+    ) -> None:
+        def none(request: Request) -> Response | None:
+            return Response.json([]) if request.path == "/api/management/projects" else None
+
+        with Sandbox(small_catalogue, faults=none) as sandbox:
+            for project_id in ("another", None):
+                connect(sandbox, {"project_id": project_id})
+                ok, message = ContensisHook().test_connection()
+                assert not ok
+                assert "assign it to a role of the project in Contensis" in message
 
     def test_gives_up_within_about_ten_seconds(
         self, small_catalogue: Catalogue, connect: Callable[..., None]

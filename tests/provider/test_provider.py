@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_contensis import __version__
+from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 
@@ -74,6 +75,19 @@ def test_every_field_of_the_form_may_be_left_empty() -> None:
         assert "null" in spec["schema"]["type"]
 
 
+def test_the_form_s_defaults_are_those_of_fields_left_empty() -> None:
+    def settings(extra: dict[str, Any]) -> ConnectionSettings:
+        connection = Connection(
+            conn_id="x", host="example", login="an id", password="a secret", extra=json.dumps(extra)
+        )
+        return ConnectionSettings.from_connection(connection)
+
+    untouched = {name: spec["schema"].get("default") for name, spec in FORM["conn-fields"].items()}
+    assert untouched["scopes"]
+    assert untouched["timeout"]
+    assert settings(untouched) == settings(dict.fromkeys(untouched)) == settings({})
+
+
 def test_the_form_of_earlier_versions_says_the_same() -> None:
     behaviour = ContensisHook.get_ui_field_behaviour()
     modern = FORM["ui-field-behaviour"]
@@ -83,7 +97,11 @@ def test_the_form_of_earlier_versions_says_the_same() -> None:
 def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
     pytest.importorskip("flask_appbuilder")
     widgets = ContensisHook.get_connection_form_widgets()
-    assert list(widgets) == list(FORM["conn-fields"])
+    fields = FORM["conn-fields"]
+    assert list(widgets) == list(fields)
+    for name, widget in widgets.items():
+        assert widget.kwargs["description"] == fields[name]["description"]
+        assert widget.kwargs["default"] == fields[name]["schema"].get("default")
 
 
 def test_the_hook_answers_for_the_connection_type_of_the_info() -> None:

@@ -1,0 +1,41 @@
+"""Export every content type in a task of its own: the list of them is read anew in each run.
+
+Copy this file into your DAGs folder. It needs a connection `contensis_default` (see the README).
+
+One task with a `destination` that ends in `/` writes the same files, with a manifest and in fewer requests.
+Choose mapped tasks where each content type shall be retried, and passed on to what follows, by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+
+FOLDER = os.environ.get("CONTENSIS_EXPORT_FOLDER", "/data/contensis")
+
+with DAG(
+    dag_id="contensis_export_mapped",
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["contensis"],
+) as dag:
+
+    @task
+    def content_types() -> list[dict[str, str]]:
+        """Return the arguments of each export."""
+        from airflow_provider_contensis.hooks.contensis import ContensisHook
+
+        ids = [each["id"] for each in ContensisHook().list_content_types(data_format="entry")]
+        return [{"content_type_id": id_, "destination": f"{FOLDER}/{id_}.jsonl.gz"} for id_ in ids]
+
+    ContensisExportEntriesOperator.partial(
+        task_id="export",
+        map_index_template="{{ task.content_type_id }}",
+        # Requests at the same time are those of all tasks that run at the same time.
+        max_active_tis_per_dagrun=2,
+    ).expand_kwargs(content_types())

@@ -1,0 +1,112 @@
+"""What is written for users, taken apart: pages, their blocks of code, links and headings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+
+_FENCED = re.compile(r"^```(\w*)(?: title=\"(.+?)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A block of code.
+
+    :param line: where it begins.
+    :param title: the file that it is to be saved as, if it says so.
+    """
+
+    page: Path
+    line: int
+    language: str
+    title: str | None
+    text: str
+
+    @property
+    def is_included(self) -> bool:
+        """Whether it only names the file that mkdocs puts in its place."""
+        return self.text.startswith("--8<--")
+
+    @property
+    def is_test(self) -> bool:
+        return "def test_" in self.text
+
+    @property
+    def is_dag(self) -> bool:
+        return "@dag" in self.text or "with DAG(" in self.text
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a shell block, each in one piece however many lines it takes."""
+        commands: list[str] = []
+        pending = ""
+        for line in self.text.splitlines(keepends=True):
+            pending += line
+            try:
+                words = shlex.split(pending, comments=True)
+            except ValueError:  # a quotation that goes on
+                continue
+            if not pending.endswith("\\\n"):
+                commands += [pending] if words else []
+                pending = ""
+        return commands + ([pending] if pending else [])
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of code of a page, in order."""
+    text = page.read_text()
+    return [
+        Block(page, text[: match.start()].count("\n") + 1, match[1], match[2], match[3])
+        for match in _FENCED.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def each(chosen: Callable[[Block], bool]) -> pytest.MarkDecorator:
+    """Run a test for each block that is chosen, named by its file and line."""
+    found = [block for block in BLOCKS if chosen(block)]
+    assert found
+    names = [f"{block.page.relative_to(ROOT)}:{block.line}" for block in found]
+    return pytest.mark.parametrize("block", found, ids=names)
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks of code."""
+    return _FENCED.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def section(page: Path, heading: str) -> str:
+    """Return what stands under a heading, up to the next of its level."""
+    [found] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def rows(text: str, header: str) -> list[list[str]]:
+    """Return the rows of all tables whose first column has a header."""
+    found: list[list[str]] = []
+    inside = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        inside = bool(cells) and (inside or cells[0] == header)
+        if inside and cells[0] != header and not cells[0].startswith("---"):
+            found.append(cells)
+    return found

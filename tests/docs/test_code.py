@@ -1,0 +1,238 @@
+"""What README and documentation show works when it is pasted: every block of code is tried."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis.connection import ConnectionSettings
+from airflow_provider_contensis.hooks.contensis import ContensisHook
+from tests.docs.pages import BLOCKS, DOCS, README, ROOT, Block, each
+from tests.provider.dags import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_contensis.sandbox import Sandbox
+
+WRITTEN_TO = "/data/contensis"
+HAS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
+SANDBOX = "python -m airflow_provider_contensis.sandbox"
+SHOWN = ConnectionSettings(
+    root_url="https://cms-example.cloud.contensis.com",
+    client_id="0b6f3c52-8d0a-4d5e-9c57-2f1f6f0c1a10",
+    client_secret="the-shared-secret",
+    scopes=("Entry_Read", "ContentType_Read", "Project_Read"),
+    project_id="website",
+    timeout=60.0,
+    verify=True,
+    proxies={},
+)
+
+
+def pasted(block: Block) -> str:
+    """Return a block of Python as a user of the Airflow at hand has to write it."""
+    old = "airflow.providers.common.compat.sdk"  # as the README tells users of Airflow 2.11
+    return block.text if HAS_AIRFLOW_3 else block.text.replace("airflow.sdk", old)
+
+
+def is_python(block: Block) -> bool:
+    return block.language == "python" and not block.is_included and block.title is None
+
+
+def is_plain(block: Block) -> bool:
+    return is_python(block) and not block.is_dag and not block.is_test
+
+
+def test_every_block_is_of_a_kind_that_is_tried() -> None:
+    for block in BLOCKS:
+        where = f"{block.page.name}:{block.line}"
+        assert block.language in {"bash", "ini", "python", "text"}, where
+        assert block.language != "ini" or block.title, where
+        for command in block.commands if block.language == "bash" else ():
+            assert re.match(rf"make |pip install |{SANDBOX}|export AIRFLOW_|airflow ", command), where
+
+
+@each(lambda block: is_python(block) and block.is_dag)
+def test_a_dag_runs(
+    block: Block,
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    airflow_database: None,
+) -> None:
+    """As it stands, but for the folder that it writes to."""
+    of_any_run = "run_after" in block.text
+    if of_any_run and not HAS_AIRFLOW_3:
+        pytest.skip("runs of Airflow 2 have no run_after")
+    connect(iso_sandbox)
+    text = pasted(block).replace(WRITTEN_TO, str(tmp_path / "export"))
+    path = tmp_path / "shown.py"
+    path.write_text(re.sub(r"^(\w+\(\))$", r"made = \1", text, flags=re.MULTILINE) + "\n")
+    names = runpy.run_path(str(path))
+    made = names.get("made") or next(value for name, value in names.items() if type(value) is names["DAG"])
+    dag_run = run(made, logical_date=None if of_any_run else datetime(2026, 3, 2, tzinfo=UTC))
+    assert dag_run.state == "success"
+    [written] = (tmp_path / "export").iterdir()
+    # Nothing is published in a sandbox while it runs.
+    assert (written.stat().st_size == 0) is ("changed_from" in block.text)
+
+
+@each(is_plain)
+def test_python_runs_after_what_stands_above_it(
+    block: Block, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(iso_sandbox)
+    names: dict[str, Any] = {}
+    for other in BLOCKS[: BLOCKS.index(block) + 1]:
+        if other.page == block.page and is_plain(other):
+            exec(compile(f"{chr(10) * other.line}{pasted(other)}", str(other.page), "exec"), names)
+
+
+@each(lambda block: is_python(block) and block.is_test)
+def test_a_test_passes(block: Block, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(pasted(block))
+    pytester.runpytest_subprocess().assert_outcomes(passed=block.text.count("def test_"))
+
+
+def test_the_project_of_the_sandbox_s_page_passes_its_tests(pytester: pytest.Pytester) -> None:
+    files = [block for block in BLOCKS if block.title and block.page == DOCS / "sandbox.md"]
+    for block in files:
+        assert block.title
+        path = pytester.path / block.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pasted(block))
+    tests = sum(block.text.count("def test_") for block in files)
+    assert tests > 5
+    pytester.runpytest_subprocess().assert_outcomes(passed=tests)
+
+
+def test_files_are_shown_on_the_page_whose_project_is_tried() -> None:
+    assert {block.page for block in BLOCKS if block.title} == {DOCS / "sandbox.md"}
+
+
+@each(lambda block: block.is_included)
+def test_what_is_included_is_an_example_that_is_run(block: Block) -> None:
+    [name] = re.findall(r'^--8<-- "dags_examples/(\w+\.py)"\n$', block.text)
+    assert (ROOT / "dags_examples" / name).exists()
+    runs = (ROOT / "tests" / "provider" / module for module in ("test_dag_run.py", "test_s3.py"))
+    assert any(name in module.read_text() for module in runs)
+
+
+@each(lambda block: "export AIRFLOW_CONN_" in block.text)
+def test_a_connection_s_line_is_read_by_the_hook(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = bash(f'{block.text}\nprintf %s "$AIRFLOW_CONN_CONTENSIS_DEFAULT"')
+    monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", line)
+    assert ContensisHook().settings == SHOWN
+
+
+@each(lambda block: "airflow connections add" in block.text)
+def test_a_connection_that_is_added_is_read_by_the_hook(
+    block: Block, no_connections: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command line would make up a key of its own for the password.
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
+    bash(block.text)
+    [connection] = no_connections()
+    assert connection.conn_id == "contensis_default"
+    assert ConnectionSettings.from_connection(connection) == SHOWN
+
+
+@each(
+    lambda block: (
+        block.language == "bash" and "airflow " in block.text and "airflow connections add" not in block.text
+    )
+)
+def test_airflow_s_lines_run(
+    block: Block,
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    airflow_database: None,
+) -> None:
+    """With the README's first DAG in the DAGs folder."""
+    connect(iso_sandbox)
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    first = next(shown for shown in BLOCKS if shown.page == README and shown.is_dag)
+    (tmp_path / "first.py").write_text(pasted(first).replace(WRITTEN_TO, str(tmp_path / "export")))
+    said = bash(block.text)
+    assert ("connections test" in block.text) <= ("Connection success!" in said)
+    assert ("dags test" in block.text) <= (tmp_path / "export" / "entries.jsonl.gz").exists()
+
+
+@each(lambda block: SANDBOX in block.text)
+def test_a_sandbox_s_line_serves(block: Block) -> None:
+    """On any free port, as the usual one may be taken."""
+    [command] = block.commands
+    words = [sys.executable, *shlex.split(command)[1:], "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            lines = iter(process.stdout.readline, "")
+            assert any("export AIRFLOW_CONN_CONTENSIS_DEFAULT=" in line for line in lines)
+        finally:
+            process.terminate()
+
+
+def test_what_is_installed_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [command for block in BLOCKS for command in block.commands if command.startswith("pip install")]
+    assert len(lines) > 2
+    for line in lines:
+        [(name, extra)] = re.findall(r"'?([\w-]+)(?:\[(\w+)\])?'?$", line.strip())
+        assert name == project["name"]
+        assert not extra or extra in project["optional-dependencies"]
+
+
+def test_the_commands_are_those_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    commands = re.findall(r"^make (\w+)|`make (\w+)`", README.read_text(), flags=re.MULTILINE)
+    assert len(commands) > 4
+    for block, inline in commands:
+        assert f"\n{block or inline}:" in makefile
+
+
+@pytest.fixture
+def no_connections(airflow_database: None) -> Iterator[Callable[[], list[Any]]]:
+    """Airflow's database without a connection; return what lists those that are there later."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    def clear() -> None:
+        with create_session() as session:
+            session.query(Connection).delete()
+
+    def found() -> list[Any]:
+        with create_session() as session:
+            return list(session.query(Connection).all())
+
+    clear()
+    yield found
+    clear()
+
+
+def bash(script: str) -> str:
+    """Run a script as if it were pasted; return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e"],
+        input=script,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

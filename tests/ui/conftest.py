@@ -1,0 +1,86 @@
+"""A sandbox, a whole Airflow that knows no connection yet, and a browser in front of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from airflow_provider_contensis.sandbox import Sandbox
+from tests.provider.deployment import Deployment
+from tests.ui.connections import Connections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import BrowserContext, Page
+
+ROOT = Path(__file__).parents[2]
+# Nothing that calls out on its own; Playwright's own flags see to the rest.
+FLAGS = ["--disable-gpu", "--disable-quic", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Return the folder for what the browser showed."""
+    folder = ROOT / ".ui"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def exports() -> Iterator[Path]:
+    """Yield the folder that the example DAG writes to."""
+    with tempfile.TemporaryDirectory(prefix="contensis-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, exports: Path) -> Iterator[Deployment]:
+    """An Airflow with the example DAG, which runs when it is triggered only."""
+    example = (ROOT / "dags_examples" / "export_entries.py").read_text()
+    with Deployment(
+        tmp_path_factory.mktemp("deployment"),
+        dags={"export_entries.py": example.replace('schedule="@daily"', "schedule=None")},
+        environment={"AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO", "CONTENSIS_EXPORT_FOLDER": str(exports)},
+    ) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="session")
+def browser(airflow: Deployment) -> Iterator[BrowserContext]:
+    expect.set_options(timeout=30_000)  # milliseconds; the machine may be busy
+    with sync_playwright() as playwright:
+        path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium.new_context(base_url=airflow.url, viewport={"width": 1280, "height": 900})
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext, pictures: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of Airflow; what it shows when the test ends, well or not, is kept as a picture."""
+    page = browser.new_page()
+    yield page
+    page.screenshot(path=pictures / f"{re.sub('[^a-z0-9]+', '-', request.node.name).strip('-')}.png")
+    page.close()
+
+
+@pytest.fixture
+def connections(page: Page) -> Iterator[Connections]:
+    connections = Connections(page)
+    yield connections
+    connections.forget()
