@@ -4,13 +4,15 @@ PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
 VENV ?= .venv
 CHROMIUM ?= chromium
-EXAMPLES ?= 5000
 RUNS ?= 200
+SEED ?= 1
+JOBS ?= 1
+EXAMPLES ?= 5000
 DURATION ?= 60
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui chromium matrix kills threads fuzz lint format docs bench build release clean
+.PHONY: help demo test test-ui chromium matrix chaos kills threads fuzz lint format docs bench build release clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +23,9 @@ demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airfl
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest
 
+chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
+	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
+
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
 
@@ -28,13 +33,13 @@ chromium:
 	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is needed: install the package chromium, or name yours with make test-ui CHROMIUM=..." >&2; exit 1; }
 
 kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for other ones)
-	RUNS=$(RUNS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
+	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
 
 threads: $(VENV)/.dev ## Call from 16 threads while tokens live for two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
 
 fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
-	EXAMPLES=$(EXAMPLES) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
+	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
 
 matrix: $(VENV)/.dev ## Run the tests on every supported version of Airflow (MATRIX="--full 3.1.8" for all tests, on one)
 	$(BIN)/python scripts/airflow_matrix.py $(MATRIX)

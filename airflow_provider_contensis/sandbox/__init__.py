@@ -6,17 +6,24 @@ It stands in for the service, so it shares no code with the client that it tests
         os.environ["AIRFLOW_CONN_CONTENSIS_DEFAULT"] = sandbox.connection_json
 """
 
-from airflow_provider_contensis.sandbox.catalogue import Catalogue
+from airflow_provider_contensis.sandbox.catalogue import Catalogue, Change
 from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
+from airflow_provider_contensis.sandbox.editors import EDITS, Editors
+from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.identity import ExpiresIn
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
 from airflow_provider_contensis.sandbox.server import Sandbox
 
 __all__ = [
+    "EDITS",
+    "FAULTS",
     "Catalogue",
+    "Change",
+    "Editors",
     "ExpiresIn",
     "Faults",
+    "Mixture",
     "Record",
     "Request",
     "Response",
@@ -24,4 +31,5 @@ __all__ = [
     "iso_catalogue",
     "load_catalogue",
     "synthetic_catalogue",
+    "together",
 ]

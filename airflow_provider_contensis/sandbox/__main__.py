@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
+from airflow_provider_contensis.sandbox.editors import Editors
+from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.server import CLIENT_ID, CLIENT_SECRET, Sandbox
 
@@ -32,14 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        catalogue = _catalogue(options.content)
         sandbox = Sandbox(
-            _catalogue(options.content),
+            catalogue,
             port=options.port,
             client_id=options.client_id,
             client_secret=options.client_secret,
             token_lifetime=options.token_lifetime,
             latency=options.latency,
             error_rate=options.error_rate,
+            faults=together(
+                Editors(catalogue, options.seed, options.edits),
+                Mixture(options.seed, dict(options.fault)),
+            ),
             seed=options.seed,
         )
     except (ModuleNotFoundError, OSError, ValueError) as error:
@@ -82,7 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--error-rate", type=_share, default=0.0, metavar="SHARE", help="of API calls answered 503, 0 to 1"
     )
-    parser.add_argument("--seed", type=int, default=0, help="makes errors repeatable (default: %(default)s)")
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=f"of requests that meet it, 0 to 1; may be given several times; one of {', '.join(FAULTS)}",
+    )
+    parser.add_argument(
+        "--edits", type=_rate, default=0.0, metavar="RATE", help="by editors, before each answer"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="makes errors, faults and edits repeatable (default: %(default)s)"
+    )
     parser.add_argument("--client-id", default=CLIENT_ID)
     parser.add_argument("--client-secret", default=CLIENT_SECRET)
     return parser
@@ -102,6 +122,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 <= rate <= 100:
+        raise argparse.ArgumentTypeError("must be from 0 to 100")
+    return rate
+
+
 def _positive(text: str) -> float:
     seconds = _seconds(text)
     if not seconds:
@@ -114,6 +141,13 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError("must be from 0 to 1")
     return share
+
+
+def _fault(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    if name not in FAULTS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(FAULTS)}, then = and a share")
+    return name, _share(share)
 
 
 def _catalogue(content: str) -> Catalogue:

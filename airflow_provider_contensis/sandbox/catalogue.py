@@ -36,6 +36,21 @@ class Bucket(NamedTuple):
         return (self[BUCKET_PATHS.index(path)],)
 
 
+class Change(NamedTuple):
+    """What became of one variation in one version status.
+
+    :param revision: the catalogue's revision from which on this is so.
+    :param key: the variation: id and language, in lower case.
+    :param status: `latest` or `published`.
+    :param document: what is found there now; None for nothing.
+    """
+
+    revision: int
+    key: tuple[str, str]
+    status: VersionStatus
+    document: Document | None
+
+
 BUCKET_PATHS = ("sys.versionStatus", "sys.contentTypeId", "sys.dataFormat", "sys.language")
 
 
@@ -62,8 +77,11 @@ class Catalogue:
         self._buckets: dict[Bucket, dict[str, Document]] = {}
         # Delivery JSON holds until any change, because links show other entries' paths.
         self._delivered: dict[Document, bytes] = {}
+        self._bin: dict[tuple[str, str], list[Document]] = {}
+        self._changes: list[Change] = []
         for document in documents:
             self._put(document)
+        self._changes.clear()
 
     @property
     def project_id(self) -> str:
@@ -79,6 +97,12 @@ class Catalogue:
     def revision(self) -> int:
         """A number that grows with every change."""
         return self._revision
+
+    @property
+    def changes(self) -> list[Change]:
+        """What was changed since the catalogue was made, in order."""
+        with self._lock:
+            return list(self._changes)
 
     def __len__(self) -> int:
         """Return the number of entry variations, published or not."""
@@ -185,6 +209,7 @@ class Catalogue:
                 published=moment if publish else None,
                 version="1.0" if publish else "0.1",
             )
+            self._bin.pop((entry_id.lower(), language.lower()), None)
             self._store(entry)
             self._tell_languages(entry_id)
         return entry_id
@@ -249,7 +274,7 @@ class Catalogue:
             self._put(Document.of(entry, "latest"))
 
     def delete(self, entry_id: str, *, language: str | None = None) -> None:
-        """Delete one variation of an entry, or with no language all of them.
+        """Move one variation of an entry, or with no language all of them, to the recycle bin.
 
         :raises KeyError: there is no such entry.
         """
@@ -262,7 +287,27 @@ class Catalogue:
             if not gone:
                 raise KeyError(entry_id)
             for document in gone:
+                self._bin.setdefault(document.key, []).append(document)
+            for document in gone:
                 self._drop(document)
+            self._tell_languages(entry_id)
+
+    def restore(self, entry_id: str, *, language: str | None = None) -> None:
+        """Take one variation, or with no language all of them, out of the recycle bin, as they were.
+
+        What the real service makes of its versions is not known (section 11); the times staying as they were
+        is what is hardest on whoever reads changes.
+
+        :raises KeyError: the recycle bin has no such variation.
+        """
+        with self._lock:
+            codes = [language] if language else self.project["supportedLanguages"]
+            keys = [(entry_id.lower(), code.lower()) for code in codes]
+            documents = [document for key in keys for document in self._bin.pop(key, ())]
+            if not documents:
+                raise KeyError(entry_id)
+            for document in documents:
+                self._put(document)
             self._tell_languages(entry_id)
 
     def _latest(self, entry_id: str, language: str | None) -> dict[str, Any]:
@@ -307,16 +352,17 @@ class Catalogue:
         entry_id, language = document.key
         self._buckets.setdefault(bucket, {})[entry_id] = document
         self._found[entry_id, language, document.status] = document
-        self._changed()
+        self._changed(document, document)
 
     def _drop(self, document: Document) -> None:
         entry_id, language = document.key
         del self._buckets[_bucket(document)][entry_id]
         del self._found[entry_id, language, document.status]
-        self._changed()
+        self._changed(document, None)
 
-    def _changed(self) -> None:
+    def _changed(self, document: Document, now: Document | None) -> None:
         self._revision += 1
+        self._changes.append(Change(self._revision, document.key, document.status, now))
         self._delivered.clear()
 
 

@@ -147,9 +147,7 @@ class Sandbox:
         self._stopping.clear()
         self._server = Server(self._host, self._port, self._respond, self._tls)
         self.identity.issuer = f"{self.url}/authenticate"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve, name="sandbox", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -257,7 +255,15 @@ class Sandbox:
             query.setdefault(name.lower(), value)
         kind, answer = self._normal(method, parts.path, query, headers, body)
         request = Request(
-            next(self._numbers), kind, method, unquote(parts.path), query, headers, body, answer
+            next(self._numbers),
+            kind,
+            method,
+            unquote(parts.path),
+            query,
+            headers,
+            body,
+            answer,
+            self.revoke_tokens,
         )
         response = self.faults(request) if self.faults else None
         if response is None:

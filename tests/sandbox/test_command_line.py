@@ -73,6 +73,16 @@ def test_a_person_gets_lines_to_paste() -> None:
         assert requests.post(url, data=form, timeout=10).json()["token_type"] == "Bearer"
 
 
+def test_faults_and_edits_can_be_asked_for() -> None:
+    faults = ("--fault", "408=0.5", "--fault", "html=0.5", "--edits", "1", "--seed", "7")
+    with running("--json", "--content", "synthetic:5", *faults) as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        url = f"{facts['url']}/api/management/projects"
+        answers = [requests.get(url, timeout=10).status_code for _ in range(20)]
+    assert set(answers) == {200, 408}
+
+
 def test_an_export_can_be_served(tmp_path: Path) -> None:
     path = tmp_path / "export.jsonl"
     path.write_bytes(b"\n".join(synthetic_catalogue(3, project_id="mine").entries()))
@@ -110,6 +120,9 @@ def test_content_that_is_not_there_is_one_clear_sentence() -> None:
         ["--port", "x"],
         ["--error-rate", "2"],
         ["--latency", "-1"],
+        ["--fault", "teapot=0.1"],
+        ["--fault", "503=2"],
+        ["--edits", "-1"],
         ["--token-lifetime", "0"],
         ["--nonsense"],
     ],

@@ -292,3 +292,40 @@ def test_answers_are_whole_while_editors_work() -> None:
             done.set()
             for editor in editors:
                 editor.join(5)
+
+
+def _content(catalogue: Catalogue) -> dict[tuple[str, str, str], bytes]:
+    _, documents = catalogue.select(lambda _: True)
+    return {(*document.key, document.status): document.management for document in documents}
+
+
+def test_what_was_deleted_can_be_restored_as_it_was() -> None:
+    films = make_films()
+    before = _content(films)
+    [bilingual] = [key[0] for key in before if key[1] == "cy" and key[2] == "latest"]
+    films.delete(bilingual)
+    assert not any(films.find(bilingual, language, "latest") for language in ("en-GB", "cy"))
+    films.restore(bilingual)
+    assert _content(films) == before
+    with pytest.raises(KeyError):
+        films.restore(bilingual)
+
+
+def test_one_language_can_be_restored_alone() -> None:
+    films = make_films()
+    [bilingual] = [key[0] for key in _content(films) if key[1] == "cy" and key[2] == "latest"]
+    films.delete(bilingual)
+    films.restore(bilingual, language="cy")
+    welsh = films.find(bilingual, "cy", "published")
+    assert welsh is not None
+    assert welsh.entry()["sys"]["availableLanguages"] == ["cy"]
+    assert films.find(bilingual, "en-GB", "published") is None
+
+
+def test_an_entry_made_anew_is_not_overwritten_by_the_deleted_one() -> None:
+    films = make_films()
+    added = films.add("film", {"title": "First"})
+    films.delete(added)
+    films.add("film", {"title": "Second"}, entry_id=added)
+    with pytest.raises(KeyError):
+        films.restore(added)

@@ -1,0 +1,1 @@
+"""Exports under trouble, by the thousand: random content, queries, faults and edits, and an oracle."""

@@ -1,0 +1,177 @@
+"""The chaos suite in small, and proof that its oracle can tell right from wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis.api.errors import IncompleteReadError
+from airflow_provider_contensis.export import read
+from airflow_provider_contensis.export.entries import EntryReader
+from airflow_provider_contensis.export.formats.json import JsonLinesWriter
+from airflow_provider_contensis.export.storage import LocalStorage
+from chaos.__main__ import main
+from chaos.report import report
+from chaos.run import run, run_scenario
+from chaos.scenario import Kind, Scenario, draw_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CALM = Scenario(
+    seed=0,
+    kinds=(Kind("article", 300, same_created=40, drafts=30, edited=30),),
+    languages=("en-GB",),
+    exclusions=(),
+    unlisted=None,
+    arguments={
+        "version_status": "published",
+        "api": "management",
+        "content_type_id": None,
+        "language": None,
+        "page_size": 25,
+        "max_concurrent_requests": 1,
+    },
+    destination="entries.jsonl",
+    has_older=True,
+    weather="none",
+    faults={},
+    edits="none",
+    edit_rate=0,
+    retry_after=0,
+    slow=0.01,
+    sandbox={},
+)
+BUSY = replace(
+    CALM, weather="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edits="few", edit_rate=0.5
+)
+
+
+def test_exports_under_random_faults_and_edits_keep_their_promises() -> None:
+    outcomes = [run(seed) for seed in range(1, 41)]
+    assert [(outcome.seed, outcome.violations) for outcome in outcomes if outcome.violations] == []
+    assert sum(outcome.faults.total() for outcome in outcomes) > 100
+    assert sum(outcome.edits.total() for outcome in outcomes) > 100
+    assert sum(outcome.error is None for outcome in outcomes) > 20
+
+
+class TestASeed:
+    def test_stands_for_one_scenario(self) -> None:
+        assert draw_scenario(7) == draw_scenario(7) != draw_scenario(8)
+
+    def test_replays_alone_what_it_did_among_others(self) -> None:
+        first, second = run_scenario(BUSY), run_scenario(BUSY)
+        assert first.faults == second.faults
+        assert first.edits == second.edits
+        assert (first.entries, first.requests) == (second.entries, second.requests)
+        assert first.faults.total() > 0 < first.edits.total()
+
+    def test_replayed_alone_shows_what_was_drawn(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--runs", "1", "--seed", "7"]) == 0
+        shown = capsys.readouterr().out
+        assert "Scenario(seed=7" in shown
+        assert "| runs | 1 |" in shown
+
+
+class TestTheOracle:
+    """Each test breaks the product, and sees that this is found."""
+
+    def test_is_content_with_an_export_that_nothing_disturbs(self) -> None:
+        outcome = run_scenario(CALM)
+        assert (outcome.violations, outcome.error, outcome.entries) == ([], None, 270)
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            (lambda entries: entries[:-1], "matched throughout, but are not there"),
+            (lambda entries: [*entries, *entries[:1]], "are there more than once"),
+            (lambda entries: [bytes(entry).replace(b"e-7", b"e-8") for entry in entries], "in no version"),
+            (
+                lambda entries: [bytes(entry).replace(b'"id":"', b'"id":"9', 1) for entry in entries],
+                "never matched",
+            ),
+        ],
+        ids=["dropped", "doubled", "a digit changed", "made up"],
+    )
+    def test_finds_an_entry(
+        self, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any], complaint: str
+    ) -> None:
+        write = JsonLinesWriter.write
+
+        def write_changed(self: JsonLinesWriter, entries: Any, heads: Any) -> None:
+            write(self, change(entries), heads)
+
+        monkeypatch.setattr(JsonLinesWriter, "write", write_changed)
+        assert complaint in " ".join(run_scenario(CALM).violations)
+
+    def test_finds_that_the_proof_was_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        check = read._checked
+
+        def believe(answer: Any, window: Any, size: int) -> Any:
+            answer.total_count = (
+                min(answer.total_count, len(answer.items)) if size > 1 else answer.total_count
+            )
+            return check(answer, window, size)
+
+        def prove_nothing(self: EntryReader, *_: Any) -> Iterator[Any]:
+            yield from ()
+
+        monkeypatch.setattr(read, "_checked", believe)
+        monkeypatch.setattr(EntryReader, "_prove", prove_nothing)
+        outcome = run_scenario(replace(CALM, weather="few", faults={"short-page": 0.3}))
+        assert "matched throughout, but are not there" in " ".join(outcome.violations)
+
+    def test_finds_what_is_read_over_an_edit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was deleted before the export began must not come back."""
+        scenario = replace(CALM, arguments={**CALM.arguments, "changed_from": "2023-01-01T00:00:00Z"})
+        assert run_scenario(scenario).violations == []
+        plan = EntryReader.plan
+
+        def plan_more(self: EntryReader) -> Any:
+            self._query = replace(self._query, changed_from=None)
+            return plan(self)
+
+        monkeypatch.setattr(EntryReader, "plan", plan_more)
+        assert "are there, but never matched" in " ".join(run_scenario(scenario).violations)
+
+    def test_finds_what_a_failed_export_leaves_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: Any) -> Any:
+            raise IncompleteReadError("Too few.", expected=2, found=1)
+
+        monkeypatch.setattr(EntryReader, "read", fail)
+        outcome = run_scenario(BUSY)
+        assert (outcome.error, outcome.violations) == ("IncompleteReadError", [])
+        create = LocalStorage.create
+
+        def create_at_once(self: LocalStorage, path: str, *, owner: str) -> Any:
+            file = create(self, path, owner=owner)
+            file.commit()
+            return file
+
+        monkeypatch.setattr(LocalStorage, "create", create_at_once)
+        assert "the destination changed" in " ".join(run_scenario(BUSY).violations)
+
+    def test_finds_a_failure_without_a_reason_and_an_exception_that_is_not_ours(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise KeyError("sys")
+
+        monkeypatch.setattr(JsonLinesWriter, "write", fail)
+        foreign, without_reason = run_scenario(CALM).violations
+        assert "foreign exception, KeyError" in foreign
+        assert "nothing was wrong" in without_reason
+
+
+def test_the_report_counts_runs_faults_edits_and_failures() -> None:
+    good = run_scenario(BUSY)
+    bad = replace(good, error="ServerError", violations=["one", "two"])
+    text = report([good, bad], 12)
+    assert "| runs | 2 |" in text
+    assert "| **violations** | 2 |" in text
+    assert "| few | 0 of 0 | 1 of 2 | 0 of 0 |" in text
+    assert f"| `503` | {2 * good.faults['503']} |" in text
+    assert f"| `save` | {2 * good.edits['save']} |" in text
+    assert "| `ServerError` | 1 |" in text
