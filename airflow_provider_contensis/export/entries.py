@@ -118,13 +118,14 @@ class ExportResult:
 
 
 class _ReadWindow(NamedTuple):
-    """A window that was read, and the fingerprints of what it held: four bytes an entry.
+    """A window that was read, and the fingerprints of what it held: eight bytes an entry.
 
     Two entries that share a fingerprint may fail an export, but can't hide in one: it is counts that prove.
     """
 
     window: Window
     seen: array[int]
+    is_dated: bool
 
 
 class EntryReader:
@@ -206,7 +207,7 @@ class EntryReader:
         self._progress.begin(plan.total)
         done: list[_ReadWindow] = []
         for block in self._windows.read(plan.windows):
-            done.append(_ReadWindow(block.window, array("I", block.fingerprints)))
+            done.append(_ReadWindow(block.window, array("Q", block.fingerprints), block.is_dated))
             yield block
         yield from self._prove(plan, done)
 
@@ -216,9 +217,14 @@ class EntryReader:
         Where they do not, somebody may have published an entry into a window that was already read, or
         the service may have kept something back: windows that have grown are read again.
         """
+        # Where there are fewer than planned, something was deleted, or kept back: its windows tell which.
+        found = _found(done)
+        fewer = {part.window.part for part in plan.parts if found[part.window.part] < part.total}
+        yield from self._missing([each for each in done if each.window.part in fewer])
         for attempt in range(_PROOF_ATTEMPTS):
             short = self._short(plan, done)
             if not short:
+                _check_distinct([each for each in done if not each.is_dated])
                 log.info(
                     "Proof: %s distinct (sys.id, sys.language) in %d windows, as many as the service counts",
                     f"{sum(len(each.seen) for each in done):,}",
@@ -226,14 +232,14 @@ class EntryReader:
                 )
                 return
             if attempt + 1 < _PROOF_ATTEMPTS:
-                for part, expected, found in short:
-                    log.warning("%s Reading again what has grown", _difference(part, expected, found))
+                for part, _, _ in short:
                     yield from self._missing([each for each in done if each.window.part == part.part])
-        part, expected, found = short[0]
+        part, expected, seen = short[0]
         raise IncompleteReadError(
-            f"{_difference(part, expected, found)} Somebody may be changing much content: try again later.",
+            f"{part}: the service counts {expected:,} entries, but its windows hold {seen:,}. "
+            "Somebody may be changing much content: try again later.",
             expected=expected,
-            found=found,
+            found=seen,
         )
 
     def _short(self, plan: Plan, done: Sequence[_ReadWindow]) -> list[tuple[Window, int, int]]:
@@ -241,9 +247,7 @@ class EntryReader:
 
         Entries deleted meanwhile may lower the count, so it is asked again where fewer were found.
         """
-        found: Counter[tuple[str | None, str]] = Counter()
-        for each in done:
-            found[each.window.part] += len(each.seen)
+        found = _found(done)
         short = [part for part in plan.parts if found[part.window.part] < part.total]
         now = self._windows.measure([part.window for part in short])
         figures = [
@@ -258,6 +262,12 @@ class EntryReader:
         for each, measure in zip(done, measures, strict=True):
             if measure.total <= len(each.seen):
                 continue
+            log.warning(
+                "%s: the service counts %s entries, of which %s were read. Reading again what has grown",
+                each.window,
+                f"{measure.total:,}",
+                f"{len(each.seen):,}",
+            )
             for block in self._windows.read([each.window]):
                 fresh = block.without(set(each.seen))
                 each.seen.extend(fresh.fingerprints)
@@ -309,8 +319,28 @@ class EntryReader:
         return choices
 
 
-def _difference(part: Window, expected: int, found: int) -> str:
-    return f"{part}: the service counts {expected:,} entries, but its windows hold {found:,}."
+def _found(done: Iterable[_ReadWindow]) -> Counter[tuple[str | None, str]]:
+    """Return how many entries of each part were read."""
+    found: Counter[tuple[str | None, str]] = Counter()
+    for each in done:
+        found[each.window.part] += len(each.seen)
+    return found
+
+
+def _check_distinct(done: Sequence[_ReadWindow]) -> None:
+    """Refuse an entry that came in two windows, where its time, being hidden, did not betray it.
+
+    :raises IncompleteReadError: with both figures.
+    """
+    found = sum(len(each.seen) for each in done)
+    distinct = len(set().union(*(each.seen for each in done)))
+    if distinct < found:
+        raise IncompleteReadError(
+            f"{found:,} entries came, but only {distinct:,} distinct ones: the service, or a cache in front "
+            "of it, showed a page that was not asked for.",
+            expected=found,
+            found=distinct,
+        )
 
 
 def _known(argument: str, asked: Iterable[str], known: dict[str, str], project_id: str) -> tuple[str, ...]:

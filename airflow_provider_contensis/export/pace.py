@@ -35,6 +35,7 @@ class Pace:
 
     def __init__(self, page_size: int, concurrency: int) -> None:
         self._page_size = _Level(page_size)
+        self._smallest = max(1, page_size // 16)
         self._concurrency = _Level(concurrency)
         self._under_way = 0
         self._changed = threading.Condition()
@@ -85,7 +86,8 @@ class Pace:
         ):
             if isinstance(failure, ContensisError) and size > 1:
                 failure.retryable = True  # whatever it is: the next page is smaller
-            self._page_size.trouble(size)
+            # Only a 413 is surely about the size; what is not must not end in a request for each entry.
+            self._page_size.trouble(size, smallest=1 if status == 413 else self._smallest)
         if before != (self.page_size, self.concurrency):
             log.info(
                 "From now on %s entries a page, %d requests at a time",
@@ -101,17 +103,18 @@ class _Level:
         self.value = self._most = most
         self._answers = self._needed = _CALM_ANSWERS
 
-    def trouble(self, value: int) -> None:
+    def trouble(self, value: int, *, smallest: int = 1) -> None:
         """Halve, unless that was done since the failed request began.
 
         :param value: the level at which the request was sent.
+        :param smallest: what it does not fall below.
         """
         if value != self.value:
             return
         relapsed = self._answers < _CALM_ANSWERS
         self._needed = min(2 * self._needed, _LONGEST_CALM) if relapsed else _CALM_ANSWERS
         self._answers = 0
-        self.value = max(1, self.value // 2)
+        self.value = min(self.value, max(smallest, self.value // 2))
 
     def calm(self) -> None:
         """Count an answer without trouble."""

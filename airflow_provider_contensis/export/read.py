@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 1.0
 # Windows that are read beyond those under way, so that no thread idles while one is written.
 _WINDOWS_AHEAD = 4
+_MOST_COUNTED = 10_000  # a count may stop there (API notes, section 4.6)
 _LONGEST_WINDOW = 2  # pages, which follow each other; what is longer is cut, and its parts read side by side
 
 
@@ -79,9 +80,14 @@ class Block(NamedTuple):
     heads: list[Head]
 
     @property
+    def is_dated(self) -> bool:
+        """Whether its entries show when they were created, by which they belong to one window only."""
+        return all(head.created for head in (self.heads[0], self.heads[-1])) if self.heads else True
+
+    @property
     def fingerprints(self) -> Iterator[int]:
-        """A number of 32 bits for each entry, much the same as its identity; another one in each process."""
-        return (hash(head.identity) & 0xFFFFFFFF for head in self.heads)
+        """A number of 64 bits for each entry, much the same as its identity; another one in each process."""
+        return (hash(head.identity) & 0xFFFFFFFFFFFFFFFF for head in self.heads)
 
     def without(self, fingerprints: Container[int]) -> Block:
         """Return what is left when entries with some fingerprints are left out."""
@@ -101,8 +107,14 @@ class _Page:
     heads: list[Head]
 
     @property
+    def is_all(self) -> bool:
+        """Whether it says that there is no more."""
+        return self.total <= len(self.entries)
+
+    @property
     def is_last(self) -> bool:
-        return len(self.entries) >= self.total
+        """Whether there is no more, beyond doubt: where a full page says so, the next one has to agree."""
+        return self.is_all and len(self.entries) < self.size
 
 
 @dataclass
@@ -198,20 +210,24 @@ class WindowReader:
     def _read(self, window: Window) -> Block | list[Window]:
         """Return the entries of a window, or the parts that have to be read instead."""
         page = self._page(window)
+        if not page.total and self._page(window, page_size=1).total:
+            page = self._page(window)  # an empty page does not show what it is a page of
         # Asking from a time on would leave out entries without one, which only a whole query may hold.
         follows = _starts(page) is not None and not window.is_whole
-        if page.total > page.size * (_LONGEST_WINDOW if follows else 1):
+        if page.total > page.size * (_LONGEST_WINDOW if follows else 1) or page.total >= _MOST_COUNTED:
             return self._cut(window, page)
         entries, heads = page.entries, page.heads
         seen = {head.identity for head in heads}
-        begun_at: str | None = None
+        rest, begun_at = window, None
         while not page.is_last:
-            begin = _starts(page)
+            begin = _starts(page) if follows else None
             if begin is None or begin == begun_at:
+                if page.is_all and self._page(rest, page_size=1).total <= page.total:
+                    break
                 # As many at one moment as a page holds, or times that are hidden: ids tell them apart.
                 return self._cut(window, page)
-            begun_at = begin
-            page = self._page(replace(window, created_from=begin))
+            rest, begun_at = replace(window, created_from=begin), begin
+            page = self._page(rest)
             fresh = [number for number, head in enumerate(page.heads) if head.identity not in seen]
             entries = [*entries, *(page.entries[number] for number in fresh)]
             heads = [*heads, *(page.heads[number] for number in fresh)]
@@ -284,7 +300,29 @@ def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
         told = zip((language, content_type_id), asked, strict=True)
         if any(name and name.lower() != other.lower() for name, other in told):
             raise InvalidResponseError(f"{window}: an entry came that was not asked for ({entry_id}).")
+    if (stranger := _stranger(window, heads)) is not None:
+        # As from a cache that does not look at what is asked for, and shows some other page.
+        raise InvalidResponseError(f"{window}: an entry came that was not asked for ({stranger.sys.id}).")
     return _Page(size, answer.total_count, answer.items, heads)
+
+
+def _stranger(window: Window, heads: Sequence[Head]) -> Head | None:
+    """Return an entry whose created time or id says that it is not of a window; times may be hidden.
+
+    A page is ordered by created time, so its ends tell.
+    """
+    lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
+    for head in (heads[0], heads[-1]) if heads else ():
+        moment = as_datetime(head.created)
+        if moment is not None and (
+            window.undated
+            or (lower is not None and moment < lower)
+            or (upper is not None and moment >= upper)
+        ):
+            return head
+    if not window.id_prefix:
+        return None
+    return next((head for head in heads if not head.sys.id.lower().startswith(window.id_prefix)), None)
 
 
 def _starts(page: _Page) -> str | None:

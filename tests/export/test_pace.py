@@ -84,6 +84,15 @@ class TestThePageSize:
         assert pace.page_size == 1
         assert not error.retryable
 
+    def test_falls_to_a_sixteenth_unless_the_service_says_that_pages_are_too_large(self) -> None:
+        pace = Pace(500, 4)
+        for _ in range(10):
+            fail(pace, TIMEOUT)
+        assert pace.page_size == 31
+        for _ in range(10):
+            fail(pace, too_large())
+        assert pace.page_size == 1
+
     def test_of_a_count_tells_nothing_of_pages(self) -> None:
         pace = Pace(500, 4)
         fail(pace, TIMEOUT, page_size=1)

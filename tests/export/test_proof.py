@@ -1,0 +1,124 @@
+"""Services that answer something else than they were asked: found out, and asked again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis.api.errors import IncompleteReadError
+from airflow_provider_contensis.export.entries import ExportResult, export_entries
+from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.sandbox import (
+    Catalogue,
+    Faults,
+    Mixture,
+    Request,
+    Response,
+    Sandbox,
+    synthetic_catalogue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_contensis.api.client import ContensisClient
+
+
+@pytest.fixture
+def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Callable[..., list[bytes]]:
+    """Export a catalogue under faults; return the rows."""
+
+    def run(catalogue: Catalogue, faults: Faults | None, page_size: int, **options: Any) -> list[bytes]:
+        path = tmp_path / "out.jsonl"
+        request = ExportRequest.from_arguments(destination=str(path), page_size=page_size, **options)
+        with Sandbox(catalogue, faults=faults) as sandbox:
+            result: ExportResult = export_entries(make_client(sandbox), sandbox.project_id, request)
+        rows = path.read_bytes().splitlines()
+        assert result.entries == len(rows)
+        return rows
+
+    return run
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_page_that_was_served_for_another_window(export: Callable[..., list[bytes]], seed: int) -> None:
+    """As by a cache that looks at the URL only, and not at the body of a search."""
+    catalogue = synthetic_catalogue(400, same_created=60, body_bytes=50)
+    rows = export(catalogue, Mixture(seed, {"repeated-page": 0.05}), 20)
+    assert sorted(rows) == sorted(catalogue.entries("published"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_times_are_hidden_such_a_page_fails_the_export(
+    export: Callable[..., list[bytes]], seed: int
+) -> None:
+    catalogue = synthetic_catalogue(400, body_bytes=50)
+    catalogue.project["deliverySysExclusions"] = ["sys.version.*"]
+    try:
+        rows = export(catalogue, Mixture(seed, {"repeated-page": 0.1}), 20, api="delivery")
+    except IncompleteReadError:
+        return
+    assert len({json.loads(row)["sys"]["id"] for row in rows}) == len(rows) == 400
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 20, 60])
+def test_a_full_page_whose_count_says_that_it_is_all(
+    export: Callable[..., list[bytes]], page_size: int
+) -> None:
+    """With a first count that is as low, so that the sum of all windows can't tell."""
+    asked: list[int] = []
+
+    def lie(request: Request) -> Response | None:
+        if request.kind != "search":
+            return None
+        asked.append(request.number)
+        answer = request.answer()
+        page = json.loads(answer.body)
+        if len(asked) % 3 or not page["items"]:
+            return None
+        total = f'"totalCount":{page["totalCount"]},'.encode()
+        told = f'"totalCount":{len(page["items"])},'.encode()
+        return replace(answer, body=answer.body.replace(total, told, 1))
+
+    catalogue = synthetic_catalogue(120, same_created=30, body_bytes=50)
+    rows = export(catalogue, lie, page_size, max_concurrent_requests=1)
+    assert sorted(rows) == sorted(catalogue.entries("published"))
+
+
+@pytest.mark.parametrize("same_created", [0, 10_300])
+def test_a_count_that_stops_at_10_000_with_pages_as_large(
+    same_created: int, make_client: Any, tmp_path: Path
+) -> None:
+    catalogue = synthetic_catalogue(10_500, same_created=same_created, body_bytes=10)
+    request = ExportRequest.from_arguments(destination=f"{tmp_path}/out.jsonl", page_size=10_000)
+    with Sandbox(catalogue, cap_total_count=True) as sandbox:
+        assert export_entries(make_client(sandbox), sandbox.project_id, request).entries == 10_500
+
+
+def test_a_window_kept_back_while_as_much_is_deleted_elsewhere(export: Callable[..., list[bytes]]) -> None:
+    """The count at the end is then no higher than what was read."""
+    catalogue = synthetic_catalogue(300, body_bytes=50)
+    ids = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
+    kept_back: list[int] = []
+
+    def keep_back(request: Request) -> Response | None:
+        if request.kind != "search" or json.loads(request.body)["pageSize"] == 1:
+            return None
+        answer = request.answer()
+        page = json.loads(answer.body)
+        shown = {item["sys"]["id"] for item in page["items"]}
+        if kept_back or not page["items"] or ids[200] not in shown:
+            return None
+        kept_back.append(len(shown) + 10)
+        for entry_id in ids[: kept_back[0]]:
+            catalogue.delete(entry_id)
+        page.update(items=[], totalCount=0, pageCount=0)
+        return Response.json(page)
+
+    rows = export(catalogue, keep_back, 30, max_concurrent_requests=1)
+    assert kept_back
+    assert {json.loads(row)["sys"]["id"] for row in rows} >= set(ids[kept_back[0] :])
