@@ -21,6 +21,7 @@ from tests.provider.test_s3 import s3_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
     from airflow_provider_contensis.export.storage import PendingFile
@@ -96,19 +97,29 @@ class Interrupted(LocalStorage):
         return file
 
 
-@pytest.mark.xfail(strict=True, reason="a folder has its files replaced one after the other")
 def test_of_a_folder_wins_whole_though_both_replace_its_files_at_once(
     slow: Sandbox, quick: Sandbox, tmp_path: Path
 ) -> None:
+    """The second to come waits until the first has replaced all of its files."""
     place = LocalPlace(tmp_path / "here", "")
     run(Service.of(quick), place.destination)
     quicks = place.files()
     run(Service.of(slow), place.destination)
     slows = place.files()
+    others: list[ForkServerProcess] = []
+
+    def another_comes() -> None:
+        others.append(start(Service.of(quick), place.destination))
+        others[0].join(2)
+        assert others[0].is_alive()
+
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     credentials = Credentials(slow.url, slow.client_id, slow.client_secret, scopes)
-    storage = Interrupted("kind3.jsonl", lambda: run(Service.of(quick), place.destination))
+    storage = Interrupted("kind3.jsonl", another_comes)
     with closing(ContensisClient(credentials, tokens=TokenCache())) as client:
         request = ExportRequest.from_arguments(destination=place.destination)
         export_entries(client, slow.project_id, request, storage=storage)
-    assert what_is_seen(place.files(), quicks, slows) == "new"
+    others[0].join(PATIENCE)
+    assert others[0].exitcode == 0
+    assert what_is_seen(place.files(), slows, quicks) == "new"
+    assert place.leftovers() == 0

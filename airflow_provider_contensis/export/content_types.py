@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.export.storage import LocalStorage
+from airflow_provider_contensis.export.storage import LocalStorage, write_whole
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
@@ -45,13 +45,7 @@ def export_content_types(
     )
     definitions.sort(key=lambda definition: str(definition.get("id")))
     content = json.dumps(definitions, indent=2, ensure_ascii=False).encode() + b"\n"
-    file = (storage or LocalStorage()).create(root or destination, owner=owner)
-    try:
-        file.write(content)
-        file.finish()
-        file.commit()
-    finally:
-        file.discard()
+    write_whole(storage or LocalStorage(), root or destination, content, owner=owner)
     log.info("Wrote %s: the definitions of %d content types", destination, len(definitions))
     return {
         "destination": destination,

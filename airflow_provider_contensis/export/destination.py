@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Compression = Literal["gzip", "zstd"]
 
 MANIFEST = "_manifest.json"
+# Where it is kept while the files that it names are replaced.
+RETIRED_MANIFEST = "._manifest.json.retired"
 
 _FORMATS = get_args(FileFormat)
 _COMPRESSION_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_contensis.api.errors import ConfigurationError, ExportError, IncompleteReadError
 from airflow_provider_contensis.api.times import sort_key
-from airflow_provider_contensis.export.destination import MANIFEST
+from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
 from airflow_provider_contensis.export.fields import check_fields, field_tree, keep_fields
 from airflow_provider_contensis.export.formats import open_writer
 from airflow_provider_contensis.export.manifest import file_names, manifest
@@ -22,7 +22,7 @@ from airflow_provider_contensis.export.plan import Window
 from airflow_provider_contensis.export.progress import Progress
 from airflow_provider_contensis.export.read import Block, WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
-from airflow_provider_contensis.export.storage import LocalStorage
+from airflow_provider_contensis.export.storage import LocalStorage, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -486,28 +486,39 @@ class _Writer:
             file.finish()
 
     def commit(self, summary: dict[str, Any]) -> None:
-        """Give all files their names, a folder's manifest last; then remove what it no longer names."""
+        """Give all files their names, a folder's manifest last; then remove what it no longer names.
+
+        While a folder's files are replaced it has no manifest: killed there, it is no export rather than
+        half of two.
+        """
         if not self._destination.is_folder:
             self._files[None].commit()
             return
-        path = f"{self._root}{MANIFEST}"
-        older = file_names(self._storage.read(path))
         for file in summary["files"]:
             file["path"] = file["path"].removeprefix(self._destination.url)
         content = manifest(
             summary, query=asdict(self._request.query), content_types=self._content_types.values()
         )
-        pending = self._storage.create(path, owner=self._owner)
+        storage, path, retired = self._storage, f"{self._root}{MANIFEST}", f"{self._root}{RETIRED_MANIFEST}"
+        pending = storage.create(path, owner=self._owner)
         try:
             pending.write(content)
             pending.finish()
-            for output in self._files.values():
-                output.commit()
-            pending.commit()
+            with storage.exclusive(self._root):
+                current = storage.read(path)
+                older = file_names(current) | file_names(storage.read(retired))
+                if current is not None:
+                    # It goes on telling which files are an export's own, should this one not come to its end.
+                    write_whole(storage, retired, current, owner=self._owner)
+                    storage.remove(path)
+                for output in self._files.values():
+                    output.commit()
+                pending.commit()
+                for name in older - {file["path"] for file in summary["files"]}:
+                    storage.remove(f"{self._root}{name}")
+                storage.remove(retired)
         finally:
             pending.discard()
-        for name in older - {file["path"] for file in summary["files"]}:
-            self._storage.remove(f"{self._root}{name}")
 
     def _discard(self) -> None:
         for file in self._files.values():

@@ -18,6 +18,7 @@ from airflow_provider_contensis.api.errors import DestinationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 # Where no lock tells the living from the dead: nobody lets a file wait for so long.
@@ -59,6 +60,23 @@ class Storage(Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""
 
+    def exclusive(self, folder: str) -> AbstractContextManager[None]:
+        """Keep others from changing a folder meanwhile, where the storage can."""
+
+
+def write_whole(storage: Storage, path: str, content: bytes, *, owner: str) -> None:
+    """Write a file that is small.
+
+    :param owner: as in `Storage.create`.
+    """
+    file = storage.create(path, owner=owner)
+    try:
+        file.write(content)
+        file.finish()
+        file.commit()
+    finally:
+        file.discard()
+
 
 class LocalStorage:
     """Files on this machine, written beside their final name and renamed."""
@@ -80,6 +98,18 @@ class LocalStorage:
         """Remove a file, if there is one."""
         with told(path):
             Path(path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def exclusive(self, folder: str) -> Iterator[None]:
+        """Hold the folder's lock, which the system takes back from a process that dies."""
+        with told(folder):
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # not every network share has locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 class _LocalFile:
@@ -177,6 +207,10 @@ class ObjectStorage:
         """Remove a file, if there is one."""
         with told(path), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm_file(path)
+
+    def exclusive(self, folder: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have no locks
+        """Do nothing."""
+        return contextlib.nullcontext()
 
 
 class _ObjectFile:

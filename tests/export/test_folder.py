@@ -115,3 +115,27 @@ def test_it_is_written_last_and_stays_as_it_was_when_the_export_fails(
         export(Full())
     assert (tmp_path / "_manifest.json").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "currency.jsonl"}
+
+
+def test_a_folder_is_no_export_while_its_files_are_replaced_and_its_old_files_are_not_forgotten(
+    export: Callable[..., ExportResult], tmp_path: Path
+) -> None:
+    export(content_type_id=["country", "currency"])
+
+    class Interrupted(LocalStorage):
+        """Fails when a file of the new export gets its name."""
+
+        def create(self, path: str, *, owner: str) -> PendingFile:
+            file = super().create(path, owner=owner)
+            if path.endswith("country.jsonl"):
+                file.commit = fail  # type: ignore[method-assign]  # only this one
+            return file
+
+    def fail() -> None:
+        raise DestinationError("interrupted")
+
+    with pytest.raises(DestinationError, match="interrupted"):
+        export(Interrupted(), content_type_id="country")
+    assert not (tmp_path / "_manifest.json").exists()
+    export(content_type_id="country")
+    assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl"}
