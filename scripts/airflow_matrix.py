@@ -163,7 +163,7 @@ What was skipped, and why:
 
 {chr(10).join(skipped) or "- nothing"}
 
-What the tests install beside a version: [airflow_matrix.py](../scripts/airflow_matrix.py) tells why.
+What the tests install beside a version: `scripts/airflow_matrix.py` tells why.
 
 {chr(10).join(line for line in pinned if "`" in line) or "- nothing"}
 """
