@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Fail what printed, logged or raised a secret; a sandbox may tell its own."""
     report = yield
     told = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
+    if version("apache-airflow").startswith("3.0."):  # at DEBUG, it logs the message that asks it to mask one
+        told = "\n".join(line for line in told.splitlines() if "MaskSecret(" not in line)
     if report.passed and "sandbox" not in item.path.parts and _SECRET.search(told):
         report.outcome = "failed"
         report.longrepr = "What this test printed or logged holds a secret."

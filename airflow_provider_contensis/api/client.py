@@ -65,7 +65,8 @@ class ContensisClient:
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
     :param retry: how failed calls are repeated.
-    :param on_new_token: called with each token value this client comes to use, before it is sent.
+    :param on_new_token: called with each token value this client comes to use, before it is sent; by one
+        thread at a time.
     :param tokens: where tokens are kept; by default all clients of the process share one cache.
     """
 
@@ -85,6 +86,7 @@ class ContensisClient:
         self._retry = retry or RetryPolicy()
         self._on_new_token = on_new_token
         self._announced: str | None = None
+        self._announcing = threading.Lock()
         self._tokens = tokens
         self._closed = threading.Event()
         self.session = ContensisSession(self.root_url, timeout=timeout, verify=verify, proxies=proxies)
@@ -114,9 +116,11 @@ class ContensisClient:
             token = self._tokens.refresh(self._credentials, self._fetch_token)
         else:
             token = self._tokens.get(self._credentials, self._fetch_token, rejected=rejected)
-        if self._on_new_token is not None and token.value != self._announced:
-            self._on_new_token(token.value)
-            self._announced = token.value
+        if self._on_new_token is not None:
+            with self._announcing:
+                if token.value != self._announced:
+                    self._on_new_token(token.value)
+                    self._announced = token.value
         return token
 
     def _token_value(self, rejected: str | None) -> str:

@@ -74,3 +74,22 @@ def test_see_no_failed_call_while_tokens_live_for_two_seconds(
     # What failed would have been raised. A token that expires on the way is replaced, and the call repeated.
     assert 2 <= tokens <= seconds / 1.8 + 2 + refused
     assert calls > THREADS
+
+
+def test_announce_a_new_token_once_and_by_one_thread_at_a_time(
+    small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+) -> None:
+    """Airflow passes it on to its supervisor, by a channel that older versions let threads tangle."""
+    busy = threading.Lock()
+    announced: list[str] = []
+
+    def announce(token: str) -> None:
+        assert busy.acquire(blocking=False)
+        time.sleep(0.05)
+        announced.append(token)
+        busy.release()
+
+    with Sandbox(small_catalogue) as sandbox:
+        client = make_client(sandbox, on_new_token=announce)
+        at_once(lambda: client.get_project(sandbox.project_id))
+    assert len(announced) == 1

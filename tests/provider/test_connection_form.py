@@ -70,7 +70,7 @@ def test_airflow_3_serves_the_form(api: TestClient) -> None:
     assert served["hook_name"] == "Contensis"
     assert {**shown, **own} == labels()
     assert [name for name, field in standard.items() if field["hidden"]] == ["url_schema"]
-    assert standard["port"]["placeholder"] == "443"
+    assert standard["port"]["placeholder"].startswith("443")
     for field in served["extra_fields"].values():
         assert "null" in field["schema"]["type"], "every field may be left empty"
 

@@ -164,6 +164,7 @@ def test_a_run_without_a_logical_date_says_which_time_it_lacks(
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     changed_from: str,
     words: str,
 ) -> None:
@@ -175,7 +176,7 @@ def test_a_run_without_a_logical_date_says_which_time_it_lacks(
     iso_sandbox.forget_requests()
     assert run(dag, logical_date=None).state == "failed"
     captured = capfd.readouterr()
-    assert words in captured.out + captured.err
+    assert words in captured.out + captured.err + caplog.text
     assert iso_sandbox.count() == 0
 
 

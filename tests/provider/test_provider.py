@@ -84,7 +84,12 @@ def test_every_field_of_the_form_may_be_left_empty() -> None:
 def test_the_form_s_defaults_are_those_of_fields_left_empty() -> None:
     def settings(extra: dict[str, Any]) -> ConnectionSettings:
         connection = Connection(
-            conn_id="x", host="example", login="an id", password="a secret", extra=json.dumps(extra)
+            conn_id="x",
+            conn_type="contensis",
+            host="example",
+            login="an id",
+            password="a secret",
+            extra=json.dumps(extra),
         )
         return ConnectionSettings.from_connection(connection)
 
