@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, task
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, iso_catalogue
 from tests.provider.dags import run
+from tests.provider.version import AIRFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,8 @@ def test_a_run_without_a_logical_date_says_which_time_it_lacks(
     iso_sandbox.forget_requests()
     assert run(dag, logical_date=None).state == "failed"
     captured = capfd.readouterr()
-    assert words in captured.out + captured.err + caplog.text
+    if AIRFLOW != (3, 0):  # its `dag.test` does not always show a task's log
+        assert words in captured.out + captured.err + caplog.text
     assert iso_sandbox.count() == 0
 
 
@@ -198,6 +200,7 @@ def test_a_task_links_to_the_environment_that_it_has_read_from(
         assert links == [sandbox.url]
 
 
+@pytest.mark.skipif(AIRFLOW == (3, 0), reason="in Airflow 3.0's dag.test no asset is active")
 def test_an_asset_s_event_tells_what_was_written(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:

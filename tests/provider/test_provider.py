@@ -105,8 +105,8 @@ def test_the_form_of_earlier_versions_says_the_same() -> None:
     assert behaviour == {name.replace("-", "_"): value for name, value in modern.items()}
 
 
+@pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 has no form in Flask")
 def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
-    pytest.importorskip("flask_appbuilder")
     widgets = ContensisHook.get_connection_form_widgets()
     fields = FORM["conn-fields"]
     assert list(widgets) == list(fields)
