@@ -595,7 +595,7 @@ CALLS: dict[str, Callable[[ContensisClient, str, Path], object]] = {
         client, project_id, f"{folder}/c.json"
     ),
     **{
-        name: lambda client, project_id, folder, name=name, more=more: export(  # type: ignore[misc]
+        name: lambda client, project_id, folder, name=name, more=more: export(  # type: ignore[misc]  # its defaults have types that mypy cannot infer
             client, project_id, folder, destination=f"{folder}/{name}", page_size=30, **more
         )
         for name, more in {

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 from urllib.error import URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ class Deployment:
 
         self._wait_until(ended, f"{dag_id} ends")
         return states[-1]
+
+    def extra_links(self, dag_id: str, task_id: str) -> dict[str, str]:
+        """Return the links that the UI shows of a task in the only run of its DAG."""
+        [run] = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}/taskInstances/{task_id}/links"
+        links: dict[str, str] = self._call("GET", path)["extra_links"]
+        return links
 
     def task_log(self, task_id: str) -> str:
         """Return the log files of a task as they were written."""
