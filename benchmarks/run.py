@@ -120,13 +120,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _command(options: argparse.Namespace) -> str:
     """Return the command that measures the same again, wherever its report goes."""
-    parts = ["python benchmarks/run.py", f"--rounds {options.rounds}", f"--entries {options.entries}"]
+    parts = [f"--rounds {options.rounds}", f"--entries {options.entries}"]
     parts.append(f"--growth {','.join(map(str, options.growth)) or 'none'}")
     if options.quick:
         parts.append("--quick")
     if options.only:
         parts.append(f"--only {options.only}")
-    return " ".join(parts)
+    return f'make bench BENCH="{" ".join(parts)}"'
 
 
 def _chosen(contenders: Sequence[Contender], only: str | None) -> list[Contender]:
