@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ from airflow_provider_contensis.api.errors import (
 )
 from airflow_provider_contensis.api.query import link_params
 from airflow_provider_contensis.api.retry import RetryPolicy, parse_retry_after
-from airflow_provider_contensis.api.transport import Body, ContensisSession, exchange
+from airflow_provider_contensis.api.transport import Body, ContensisSession, Memory, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ T = TypeVar("T")
 Entry = dict[str, Any]
 
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_PIECE_BYTES = 1 << 12
+_PIECE_BYTES = 1 << 13
 _NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -48,13 +49,41 @@ class EntriesPage(msgspec.Struct, rename="camel"):
     """One page of entries (API notes, section 4.6).
 
     :param total_count: how many entries match, on all pages.
-    :param items: the entries of this page, as the bytes that were served.
+    :param items: the entries of this page, as the bytes that were served; one that spans lines has lost
+        the blanks between its tokens.
     :param page_size: how many entries the service gives a page at the most, if it tells.
     """
 
     total_count: int
     items: list[msgspec.Raw]
     page_size: int | None = None
+
+
+_PAGE = msgspec.json.Decoder(EntriesPage)
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """An answer to a search, all of it here and not looked into yet."""
+
+    response: requests.Response
+    body: Body
+
+    def page(self) -> EntriesPage:
+        """Return the page of entries that it is.
+
+        :raises InvalidResponseError: it is something else.
+        """
+        try:
+            _check_utf8(self.body.view)  # entries are passed on as bytes, and msgspec does not look into them
+            page = _PAGE.decode(self.body.view)
+            if self.body.spans_lines:
+                page.items = [msgspec.Raw(msgspec.json.format(bytes(item), indent=-1)) for item in page.items]
+        except (ValueError, msgspec.MsgspecError, RecursionError):
+            page = None
+        if page is None:  # raised outside the handler: the original error holds the body
+            raise _unexpected(self.response, "a page of entries")
+        return page
 
 
 class ContensisClient:
@@ -89,6 +118,7 @@ class ContensisClient:
         self._announcing = threading.Lock()
         self._tokens = tokens
         self._closed = threading.Event()
+        self._memory = Memory()
         self.session = ContensisSession(self.root_url, timeout=timeout, verify=verify, proxies=proxies)
         self.session.auth = ContensisAuth(self.root_url, self._token_value)
 
@@ -174,7 +204,7 @@ class ContensisClient:
     def retrying(self, attempt: Callable[[], T], *, what: str) -> T:
         """Return what `attempt` returns, repeating it while it fails for a passing reason.
 
-        :param attempt: makes one call, such as `entries_page`.
+        :param attempt: makes one call, such as `search`.
         :param what: names the call in messages.
         :raises ContensisError: the last failure.
         """
@@ -314,7 +344,7 @@ class ContensisClient:
         params = link_params(link_depth, field_link_depths)
         return self.call("POST", path, _json_object, json=query, params=params)
 
-    def entries_page(
+    def search(
         self,
         project_id: str,
         query: Mapping[str, Any],
@@ -323,13 +353,13 @@ class ContensisClient:
         link_depth: int | None = None,
         field_link_depths: Mapping[str, int] | None = None,
         api: Api = "management",
-    ) -> EntriesPage:
-        """Return one page of a search, its entries as bytes: one call, not repeated.
+    ) -> SearchAnswer:
+        """Return the answer to a search, whose entries stay bytes: one call, not repeated.
 
         :param query: as for `search_entries`.
-        :param what: names the page in messages.
+        :param what: names the search in messages.
         """
-        body = Body()
+        body = Body(self._memory)
         response = self._send(
             "POST",
             _path(api, project_id, "entries", "search"),
@@ -338,7 +368,7 @@ class ContensisClient:
             json=query,
             params=link_params(link_depth, field_link_depths),
         )
-        return _entries_page(response, body.view)
+        return SearchAnswer(response, body)
 
     def count_entries(
         self, project_id: str, where: Sequence[Mapping[str, Any]], *, api: Api = "management"
@@ -350,7 +380,7 @@ class ContensisClient:
         query = {"where": list(where), "pageIndex": 0, "pageSize": 1}
         what = f"POST {_path(api, project_id, 'entries', 'search')}"
         return self.retrying(
-            lambda: _total(self.entries_page(project_id, query, what=what, api=api)), what=what
+            lambda: _total(self.search(project_id, query, what=what, api=api).page()), what=what
         )
 
 
@@ -453,16 +483,6 @@ def _definitions(response: requests.Response) -> list[dict[str, Any]]:
         if not isinstance(version, dict | None) or not (fields is None or _are_fields(fields)):
             raise _unexpected(response, "definitions of content types")
     return definitions
-
-
-def _entries_page(response: requests.Response, body: memoryview) -> EntriesPage:
-    try:
-        _check_utf8(body)  # entries are passed on as bytes, and msgspec does not look into them
-        return msgspec.json.decode(body, type=EntriesPage)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
-        pass
-    # Raised outside the handler: the original error holds the body.
-    raise _unexpected(response, "a page of entries")
 
 
 def _total(page: EntriesPage) -> int:

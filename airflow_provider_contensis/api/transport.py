@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import itertools
 import mmap
 import re
 import socket
 import ssl
-import threading
-from contextlib import contextmanager, suppress
+import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import requests
 import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
 
 from airflow_provider_contensis.api.environment import origin
@@ -29,8 +34,7 @@ from airflow_provider_contensis.api.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping
 
 _POOL_SIZE = 64
 _PIECE_BYTES = 1 << 18
@@ -42,6 +46,35 @@ _MOST_BYTES = 1 << 28
 _METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
 
 
+class _StillArrivingError(TimeoutError):
+    """An answer did not end in time."""
+
+
+class _InTime(io.RawIOBase):
+    """Reads from a socket until a deadline: the socket's own timeout begins anew with each byte that arrives.
+
+    :param raw: the socket's reader.
+    :param seconds: from now on.
+    """
+
+    def __init__(self, raw: io.RawIOBase, seconds: float) -> None:
+        self._raw = raw
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._deadline:
+            raise _StillArrivingError(f"An answer was still arriving after {self._seconds:g} seconds.")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Adapter(requests.adapters.HTTPAdapter):
     """Reads whole answers, but none without end, and counts what really goes out.
 
@@ -49,10 +82,20 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        self._pools = _pools(self._answer)
         super().__init__(**kwargs)
         self._counter = itertools.count(1)
         self.sent = 0
         self.patience = _PATIENCE
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         self.sent = next(self._counter)
@@ -60,9 +103,38 @@ class _Adapter(requests.adapters.HTTPAdapter):
         response = super().send(request, *args, **{**kwargs, "stream": True})
         if not stream:
             # What Response.content does itself, but its pieces of 10 kB take three times as long.
-            with _ending(response, kwargs.get("timeout"), self.patience):
-                response._content = b"".join(_pieces(response))  # noqa: SLF001 - see above
+            response._content = b"".join(_pieces(response))  # noqa: SLF001 - see above
         return response
+
+    def _answer(self, connection: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        """Return an answer that is about to arrive, head and body, and has only so much time for it."""
+        answer = http.client.HTTPResponse(connection, *args, **kwargs)
+        seconds = connection.gettimeout()
+        if seconds is not None:
+            raw = answer.fp.detach()
+            answer.fp = io.BufferedReader(_InTime(raw, seconds * self.patience))
+        return answer
+
+
+def _pools(answer: Callable[..., http.client.HTTPResponse]) -> dict[str, Any]:
+    """Return urllib3's pools of connections, by scheme.
+
+    :param answer: makes what the connections read their answers with.
+    """
+
+    class Connection(urllib3.connection.HTTPConnection):
+        response_class: Any = staticmethod(answer)
+
+    class SecureConnection(urllib3.connection.HTTPSConnection):
+        response_class: Any = staticmethod(answer)
+
+    class Pool(urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
 
 
 class ContensisSession(requests.Session):
@@ -101,13 +173,6 @@ class ContensisSession(requests.Session):
     def lose_patience(self) -> None:
         """Give a whole answer no more time than its first byte."""
         self._adapter.patience = 1
-
-    def ending(self, response: requests.Response) -> AbstractContextManager[None]:
-        """See that reading an answer in pieces ends.
-
-        :raises RequestTimeoutError: it did not end by itself.
-        """
-        return _ending(response, self.timeout, self._adapter.patience)
 
     @property
     def requests_sent(self) -> int:
@@ -159,75 +224,60 @@ class ContensisSession(requests.Session):
         """Keep the Authorization header: redirects stay on this host, and .netrc has no say."""
 
 
-@contextmanager
-def _ending(response: requests.Response, timeout: Any, patience: float) -> Iterator[None]:
-    """See that reading an answer ends, though a byte arrives now and then.
-
-    :raises RequestTimeoutError: it did not end by itself.
-    """
-    seconds = timeout[1] if isinstance(timeout, tuple) else timeout
-    if not isinstance(seconds, int | float):
-        yield
-        return
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        with suppress(Exception):  # it has ended meanwhile
-            getattr(response.raw, "shutdown", response.raw.close)()  # urllib3 before 2.3 can only close
-
-    watch = threading.Timer(seconds * patience, end)
-    watch.daemon = True
-    watch.start()
-    try:
-        yield
-    except Exception:
-        if not late.is_set():
-            raise
-    finally:
-        watch.cancel()
-    if late.is_set():
-        raise RequestTimeoutError(f"An answer was still arriving after {seconds * patience:g} seconds.")
-
-
-class Body:
-    """A large body, in memory of its own that goes back to the system with it.
+class Memory:
+    """Memory for large bodies, lent again once nothing refers to what was read into it.
 
     Malloc keeps what each thread gives back, in pieces that fit nothing else: an export took 70 MB for 40.
     """
 
     def __init__(self) -> None:
-        self._memory = _memory(_PIECE_BYTES)
-        self._size = 0
+        self._free: deque[mmap.mmap] = deque()
 
-    @property
-    def view(self) -> memoryview:
-        """What was read."""
-        return memoryview(self._memory)[: self._size]
+    def lend(self, size: int) -> mmap.mmap:
+        """Return a piece of at least a size."""
+        try:
+            piece = self._free.pop()
+        except IndexError:
+            piece = None
+        return piece if piece is not None and len(piece) >= size else _new_memory(size)
+
+    def take_back(self, piece: mmap.mmap, view: memoryview) -> None:
+        """Lend a piece again, once nothing refers to a view of it any more."""
+        weakref.finalize(view, self._free.append, piece).atexit = False
+
+
+class Body:
+    """A large body.
+
+    :param memory: where it is kept.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.view = memoryview(b"")
+        self.spans_lines = False
 
     def fill(self, response: requests.Response) -> None:
         """Read the whole body of an answer.
 
         :raises InvalidResponseError: it is larger than any that Contensis has reason to send.
         """
-        self._reserve(min(_announced(response), _MOST_RESERVED_BYTES))
-        for piece in _pieces(response):
-            end = self._size + len(piece)
-            self._reserve(end)
-            self._memory[self._size : end] = piece
-            self._size = end
+        piece, size = self._memory.lend(max(min(_announced(response), _MOST_RESERVED_BYTES), _PIECE_BYTES)), 0
+        for part in _pieces(response):
+            end = size + len(part)
+            if end > len(piece):
+                larger = _new_memory(max(end, 2 * len(piece)))
+                larger[:size] = piece[:size]
+                piece = larger
+            piece[size:end] = part
+            size = end
+            self.spans_lines = self.spans_lines or b"\n" in part or b"\r" in part
+        self.view = memoryview(piece)[:size]
+        self._memory.take_back(piece, self.view)
 
-    def _reserve(self, size: int) -> None:
-        if size > len(self._memory):
-            larger = _memory(max(size, 2 * len(self._memory)))
-            larger[: self._size] = self._memory[: self._size]
-            self._memory = larger
 
-
-def _memory(size: int) -> mmap.mmap:
-    # Where the system can give all of it in one go, that takes half the time.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
-    return mmap.mmap(-1, size, flags=flags)
+def _new_memory(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _announced(response: requests.Response) -> int:
@@ -282,11 +332,10 @@ def exchange(
         if into is None:
             return session.request(method, url, **kwargs)
         response = session.request(method, url, stream=True, **kwargs)
-        with session.ending(response):
-            if response.ok:
-                into.fill(response)
-            else:
-                response._content = b"".join(_pieces(response))  # noqa: SLF001 - as the adapter does
+        if response.ok:
+            into.fill(response)
+        else:
+            response._content = b"".join(_pieces(response))  # noqa: SLF001 - as the adapter does
         return response
     except ContensisError:
         raise
@@ -325,6 +374,8 @@ def _translate(error: Exception, session: ContensisSession) -> ContensisError:
             f"The proxy on the way to {host} failed: check the connection's extra 'proxies' "
             "and the environment variables HTTPS_PROXY and NO_PROXY."
         )
+    if still_arriving := next((cause for cause in causes if isinstance(cause, _StillArrivingError)), None):
+        return RequestTimeoutError(str(still_arriving))
     if isinstance(error, requests.Timeout) or caused_by(urllib3.exceptions.ReadTimeoutError, TimeoutError):
         return RequestTimeoutError(f"{host} did not answer within {session.timeout:g} seconds.")
     if caused_by(urllib3.exceptions.NameResolutionError, socket.gaierror):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from airflow_provider_contensis.export.request import ReadOptions
 from airflow_provider_contensis.export.storage import LocalStorage, write_whole
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_contensis.api.client import ContensisClient
@@ -207,7 +207,7 @@ class EntryReader:
         self._progress.begin(plan.total)
         done: list[_ReadWindow] = []
         for block in self._windows.read(plan.windows):
-            done.append(_ReadWindow(block.window, array("Q", block.fingerprints), block.is_dated))
+            done.append(_ReadWindow(block.window, block.fingerprints, block.is_dated))
             yield block
         yield from self._prove(plan, done)
 
@@ -249,23 +249,23 @@ class EntryReader:
         """
         found = _found(done)
         short = [part for part in plan.parts if found[part.window.part] < part.total]
-        now = self._windows.measure([part.window for part in short])
+        now = self._windows.totals([part.window for part in short])
         figures = [
-            (part.window, min(part.total, measure.total), found[part.window.part])
-            for part, measure in zip(short, now, strict=True)
+            (part.window, min(part.total, total), found[part.window.part])
+            for part, total in zip(short, now, strict=True)
         ]
         return [(window, expected, seen) for window, expected, seen in figures if seen < expected]
 
     def _missing(self, done: Sequence[_ReadWindow]) -> Iterator[Block]:
         """Read windows again that hold more now than was seen; yield what was not seen."""
-        measures = self._windows.measure([each.window for each in done])
-        for each, measure in zip(done, measures, strict=True):
-            if measure.total <= len(each.seen):
+        totals = self._windows.totals([each.window for each in done])
+        for each, total in zip(done, totals, strict=True):
+            if total <= len(each.seen):
                 continue
             log.warning(
                 "%s: the service counts %s entries, of which %s were read. Reading again what has grown",
                 each.window,
-                f"{measure.total:,}",
+                f"{total:,}",
                 f"{len(each.seen):,}",
             )
             for block in self._windows.read([each.window]):
@@ -552,6 +552,6 @@ class _Writer:
 
     def _raise_watermark(self, block: Block) -> None:
         published = self._request.query.version_status == "published"
-        versions = (head.sys.version for head in block.heads)
-        marks = (version.published if published else version.modified for version in versions if version)
-        self.watermark = max(filter(None, (self.watermark, *marks)), key=sort_key, default=None)
+        versions = [head.sys.version for head in block.heads if head.sys.version]
+        marks = [version.published if published else version.modified for version in versions]
+        self.watermark = max(filter(None, [self.watermark, *marks]), key=sort_key, default=None)

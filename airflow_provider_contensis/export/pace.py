@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from airflow_provider_contensis.api.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,23 @@ _LONGEST_CALM = 256
 # What a smaller page may mend, beside timeouts and answers cut short (API notes, section 11).
 _TOO_LARGE = frozenset({408, 413, 500, 502, 504})
 _TOO_MANY = frozenset({429, 503})
+
+
+class Turn:
+    """A request that may be under way.
+
+    :param page_size: how many entries it may ask for.
+    """
+
+    def __init__(self, page_size: int, end: Callable[[], None]) -> None:
+        self.page_size = page_size
+        self._end: Callable[[], None] | None = end
+
+    def answered(self) -> None:
+        """Let the next request go out: what is left to do with this one is not the service's."""
+        if self._end is not None:
+            self._end()
+            self._end = None
 
 
 class Pace:
@@ -38,7 +56,8 @@ class Pace:
         self._smallest = max(1, page_size // 16)
         self._concurrency = _Level(concurrency)
         self._under_way = 0
-        self._changed = threading.Condition()
+        self._waiting: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
 
     @property
     def page_size(self) -> int:
@@ -51,26 +70,38 @@ class Pace:
         return self._concurrency.value
 
     @contextmanager
-    def turn(self, page_size: int | None = None) -> Iterator[int]:
-        """Wait until one more request may be under way; yield its page size, and learn how it ends.
+    def turn(self, page_size: int | None = None) -> Iterator[Turn]:
+        """Wait in line until one more request may be under way; yield its turn, and learn how it ends.
 
         :param page_size: what the caller needs; None for the size of the pace.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way < self.concurrency)
-            self._under_way += 1
-            size, concurrency = page_size or self.page_size, self.concurrency
+        admitted = threading.Event()
+        with self._lock:
+            self._waiting.append(admitted)
+            self._admit()
+        admitted.wait()
+        turn, concurrency = Turn(page_size or self.page_size, self._end_one), self.concurrency
         failure: Exception | None = None
         try:
-            yield size
+            yield turn
         except Exception as error:
             failure = error
             raise
         finally:
-            with self._changed:
-                self._under_way -= 1
-                self._learn(failure, None if page_size else size, concurrency)
-                self._changed.notify_all()
+            turn.answered()
+            with self._lock:
+                self._learn(failure, None if page_size else turn.page_size, concurrency)
+                self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._under_way < self.concurrency:
+            self._under_way += 1
+            self._waiting.popleft().set()
+
+    def _end_one(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+            self._admit()
 
     def _learn(self, failure: Exception | None, size: int | None, concurrency: int) -> None:
         before = self.page_size, self.concurrency

@@ -21,8 +21,6 @@ from airflow_provider_contensis.api.times import as_datetime
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.query import Clause
 
-# Entries cluster in time, so a window aims at a little less than a page.
-_FILLED = 0.9
 _MOST_PARTS = 10_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _HEX_DIGITS = "0123456789abcdef"
@@ -111,10 +109,11 @@ class Measure:
     last: str | None = None
 
 
-def cut(window: Window, measure: Measure, *, aim: int) -> list[Window]:
+def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list[Window]:
     """Return windows that together are the given one, in the order of its entries.
 
     :param aim: how many entries each should hold at the most, if they were spread evenly.
+    :param at_once: how many are read at a time; they shall come out even.
     :raises ExportError: it can't be cut any further.
     """
     if window.cut_by == "created":
@@ -123,7 +122,9 @@ def cut(window: Window, measure: Measure, *, aim: int) -> list[Window]:
         end = as_datetime(measure.last) or upper or datetime.now(UTC)
         # A service that ignores bounds would else be asked the same for ever.
         begin, end = max(begin, lower or begin), min(end, upper or end)
-        parts = max(2, ceil(min(measure.total, aim * _MOST_PARTS) / (aim * _FILLED)))
+        parts = max(2, ceil(min(measure.total, aim * _MOST_PARTS) / aim))
+        if parts > at_once:
+            parts = ceil(parts / at_once) * at_once
         if marks := _marks(begin, end, parts):
             return _cut_by_created(window, marks)
     return _cut_by_id(window)

@@ -7,12 +7,15 @@ happens meanwhile, the next page begins where the last one ended. What both hold
 
 from __future__ import annotations
 
+import threading
+from array import array
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
+from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -33,10 +36,12 @@ _TICK_SECONDS = 1.0
 # Windows that are read beyond those under way, so that no thread idles while one is written.
 _WINDOWS_AHEAD = 4
 _MOST_COUNTED = 10_000  # a count may stop there (API notes, section 4.6)
-_LONGEST_WINDOW = 2  # pages, which follow each other; what is longer is cut, and its parts read side by side
+# Each window ends in a page that is not full: where pages are small, a window aims at several.
+_WINDOW_ENTRIES = 1_000
+_MOST_PAGES = 10
 
 
-class Version(msgspec.Struct, rename="camel", frozen=True):
+class Version(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """The times of an entry's version; a project may hide them (API notes, section 3.1)."""
 
     created: str | None = None
@@ -44,7 +49,7 @@ class Version(msgspec.Struct, rename="camel", frozen=True):
     published: str | None = None
 
 
-class Sys(msgspec.Struct, rename="camel"):
+class Sys(msgspec.Struct, rename="camel", gc=False):
     """What identifies an entry."""
 
     id: str
@@ -53,7 +58,7 @@ class Sys(msgspec.Struct, rename="camel"):
     version: Version | None = None
 
 
-class Head(msgspec.Struct):
+class Head(msgspec.Struct, gc=False):
     """The part of an entry that the export itself looks into; the rest stays bytes."""
 
     sys: Sys
@@ -85,9 +90,9 @@ class Block(NamedTuple):
         return all(head.created for head in (self.heads[0], self.heads[-1])) if self.heads else True
 
     @property
-    def fingerprints(self) -> Iterator[int]:
+    def fingerprints(self) -> array[int]:
         """A number of 64 bits for each entry, much the same as its identity; another one in each process."""
-        return (hash(head.identity) & 0xFFFFFFFFFFFFFFFF for head in self.heads)
+        return array("q", [hash((head.sys.id, head.sys.language)) for head in self.heads])
 
     def without(self, fingerprints: Container[int]) -> Block:
         """Return what is left when entries with some fingerprints are left out."""
@@ -159,21 +164,30 @@ class WindowReader:
         self._pace = Pace(page_size, max_concurrent_requests)
         self._concurrency = max_concurrent_requests
         self._on_progress = on_progress
+        # Threads that all compute would keep those waiting that have to ask for the next page.
+        self._reading = threading.Lock()
 
-    def measure(self, windows: Sequence[Window]) -> list[Measure]:
-        """Return how large windows are, several at a time.
+    def totals(self, windows: Sequence[Window]) -> list[int]:
+        """Return how many entries windows hold, several at a time.
 
         :raises ContensisError: the service could not be asked.
         """
         with self._threads() as executor:
-            measures = [executor.submit(self._measure, window) for window in windows]
+            return [page.total for page in executor.map(self._end, windows)]
+
+    def measure(self, windows: Sequence[Window]) -> list[Measure]:
+        """Return how large windows are; as `totals`."""
+        with self._threads() as executor:
+            # Nobody waits for the far ends of a few windows; of many, most are not needed.
+            is_few = 2 * len(windows) <= self._concurrency
+            lasts = [executor.submit(self._end, window, "desc") if is_few else None for window in windows]
+            measures = [executor.submit(self._measure, *pair) for pair in zip(windows, lasts, strict=True)]
             return [measure.result() for measure in measures]
 
     def parts(self, window: Window, measure: Measure) -> list[Window]:
         """Return a window cut small enough to be read side by side with others, if it has to be."""
-        if measure.total <= self._pace.page_size:
-            return [window]
-        return cut(window, measure, aim=self._pace.page_size)
+        page_size = self._pace.page_size
+        return [window] if measure.total <= page_size else self._cut(window, measure, page_size)
 
     def read(self, windows: Sequence[Window]) -> Iterator[Block]:
         """Yield the entries of windows, in order and each window complete.
@@ -183,6 +197,10 @@ class WindowReader:
         """
         line = deque(_Slot(window) for window in windows)
         with self._threads() as executor:
+            # Often empty, and then asked for again to be sure: nobody shall wait for that in the end.
+            for slot in line:
+                if slot.window.undated:
+                    slot.reading = executor.submit(self._read, slot.window)
             while line:
                 for slot in islice(line, self._concurrency + _WINDOWS_AHEAD):
                     slot.reading = slot.reading or executor.submit(self._read, slot.window)
@@ -200,8 +218,11 @@ class WindowReader:
 
     @contextmanager
     def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        """Lend threads; on a failure nobody waits for those that are still asking."""
-        executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="contensis")
+        """Lend threads; on a failure nobody waits for those that are still asking.
+
+        There are more of them than requests may be under way: some look into what was answered.
+        """
+        executor = ThreadPoolExecutor(self._concurrency + _WINDOWS_AHEAD, thread_name_prefix="contensis")
         try:
             yield executor
         finally:
@@ -210,22 +231,23 @@ class WindowReader:
     def _read(self, window: Window) -> Block | list[Window]:
         """Return the entries of a window, or the parts that have to be read instead."""
         page = self._page(window)
-        if not page.total and self._page(window, page_size=1).total:
+        if not page.total and self._end(window).total:
             page = self._page(window)  # an empty page does not show what it is a page of
         # Asking from a time on would leave out entries without one, which only a whole query may hold.
         follows = _starts(page) is not None and not window.is_whole
-        if page.total > page.size * (_LONGEST_WINDOW if follows else 1) or page.total >= _MOST_COUNTED:
-            return self._cut(window, page)
+        longest = 2 * page.size * self._pages(page.size) if follows else page.size
+        if page.total > longest or page.total >= _MOST_COUNTED:
+            return self._cut(window, self._extent(window, page), page.size)
         entries, heads = page.entries, page.heads
-        seen = {head.identity for head in heads}
+        seen = set() if page.is_last else {head.identity for head in heads}
         rest, begun_at = window, None
         while not page.is_last:
             begin = _starts(page) if follows else None
             if begin is None or begin == begun_at:
-                if page.is_all and self._page(rest, page_size=1).total <= page.total:
+                if page.is_all and self._end(rest).total <= page.total:
                     break
                 # As many at one moment as a page holds, or times that are hidden: ids tell them apart.
-                return self._cut(window, page)
+                return self._cut(window, self._extent(window, page), page.size)
             rest, begun_at = replace(window, created_from=begin), begin
             page = self._page(rest)
             fresh = [number for number, head in enumerate(page.heads) if head.identity not in seen]
@@ -234,21 +256,31 @@ class WindowReader:
             seen.update(head.identity for head in page.heads)
         return Block(window, entries, heads)
 
-    def _cut(self, window: Window, page: _Page) -> list[Window]:
-        return cut(window, self._extent(window, page), aim=page.size)
+    def _cut(self, window: Window, measure: Measure, page_size: int) -> list[Window]:
+        pages = min(self._pages(page_size), max(1, measure.total // page_size // (4 * self._concurrency)))
+        # Entries cluster in time. A page also holds the last entry of the one before it.
+        aim = pages * (page_size - 1) if pages > 1 else page_size - int(sqrt(page_size))
+        return cut(window, measure, aim=max(1, aim), at_once=self._concurrency)
 
-    def _measure(self, window: Window) -> Measure:
-        page = self._page(window, page_size=1)
-        return Measure(page.total) if page.total <= self._pace.page_size else self._extent(window, page)
+    def _pages(self, page_size: int) -> int:
+        """Return how many pages a window may fill, which follow each other."""
+        return max(1, min(_MOST_PAGES, _WINDOW_ENTRIES // page_size))
 
-    def _extent(self, window: Window, page: _Page) -> Measure:
+    def _measure(self, window: Window, last: Future[_Page] | None) -> Measure:
+        page = self._end(window)
+        if page.total <= self._pace.page_size:
+            return Measure(page.total)
+        return self._extent(window, page, last.result() if last else None)
+
+    def _extent(self, window: Window, page: _Page, last: _Page | None = None) -> Measure:
         """Return how large a window is, and when the first and last of its entries were created."""
-        last = self._page(window, page_size=1, direction="desc")
-        return Measure(
-            page.total,
-            page.heads[0].created if page.heads else None,
-            last.heads[0].created if last.heads else None,
-        )
+        heads = [*page.heads[:1], *(last or self._end(window, "desc")).heads]
+        created = [head.created for head in heads] or [None]
+        return Measure(page.total, created[0], created[-1])
+
+    def _end(self, window: Window, direction: str = "asc") -> _Page:
+        """Return the first entry of a window, or its last."""
+        return self._page(window, page_size=1, direction=direction)
 
     def _page(self, window: Window, *, page_size: int | None = None, direction: str = "asc") -> _Page:
         """Return the first entries of a window, as many as a page holds; a page is whole or it is refused."""
@@ -261,16 +293,20 @@ class WindowReader:
         }
 
         def attempt() -> _Page:
-            with self._pace.turn(page_size) as size:
-                answer = self._client.entries_page(
+            with self._pace.turn(page_size) as turn:
+                answer = self._client.search(
                     self._project_id,
-                    {**query, "pageSize": size},
+                    {**query, "pageSize": turn.page_size},
                     link_depth=self._link_depth,
                     field_link_depths=self._field_link_depths,
                     api=self._api,
                     what=what,
                 )
-            return _checked(answer, window, size)
+                turn.answered()
+                with self._reading:
+                    page = answer.page()
+            with self._reading:
+                return _checked(page, window, turn.page_size)
 
         return self._client.retrying(attempt, what=what)
 
@@ -285,7 +321,8 @@ def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
         ) from None
     if answer.page_size is not None and 1 <= answer.page_size < size:
         size = answer.page_size  # the service may give smaller pages than asked for
-    expected, found = min(size, answer.total_count), len({head.identity for head in heads})
+    expected = min(size, answer.total_count)
+    found = len({(head.sys.id, head.sys.language) for head in heads})
     if not expected == found == len(heads):
         raise IncompleteReadError(
             f"{window}: the service counts {answer.total_count:,} entries and a page should hold "

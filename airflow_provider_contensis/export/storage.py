@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Where no lock tells the living from the dead: nobody lets a file wait for so long.
 _LONG_IDLE = timedelta(days=1)
+_PORTION_BYTES = 1 << 24
 # A name may hold a null byte: that is the ValueError.
 _LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 
@@ -126,10 +127,17 @@ class _LocalFile:
         # A name of its own for each try: another one may be running somewhere.
         self._part = path.with_name(f"{prefix}.{secrets.token_hex(4)}.part")
         self._file = _locked(self._part)
+        self._written = self._on_their_way = 0
 
     def write(self, data: bytes) -> None:
         with told(self._path):
             self._file.write(data)
+            self._written += len(data)
+            if self._written - self._on_their_way >= _PORTION_BYTES and hasattr(os, "posix_fadvise"):
+                # Linux begins to bring them to the disk, so that little is left to wait for in the end.
+                portion = self._on_their_way, self._written - self._on_their_way
+                os.posix_fadvise(self._file.fileno(), *portion, os.POSIX_FADV_DONTNEED)
+                self._on_their_way = self._written
 
     def finish(self) -> None:
         with told(self._path):

@@ -38,6 +38,12 @@ ENVELOPE = {
 }
 
 
+ODD = (
+    b'{"big":12345678901234567890,"small":1e-7,"exact":1.10,"zero":-0.0,'
+    b'"text":"\\u00e9 \xc3\xa9 \xf0\x9f\x87\xa6","escaped":"line\\nbreak \\/ \\u2028","empty":{},"none":null}'
+)
+
+
 class Answers:
     """Sandbox faults for API calls: the given answers in turn, then the normal ones."""
 
@@ -421,15 +427,46 @@ class TestAnAnswerWithoutEnd:
             assert session.head("/asset.zip").headers["Content-Length"] == str(1 << 40)
 
 
+class TestEntriesOverSeveralLines:
+    """As a server sends them that prints prettily: formats with an entry a line must not break."""
+
+    @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+    def test_become_one_line_and_keep_every_digit_and_character(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], newline: bytes
+    ) -> None:
+        pretty = ODD.replace(b",", b"," + newline + b"  ").replace(b"{", b"{" + newline)
+        page = b'{"totalCount":2,"items":[%b,{"a":1}]}' % pretty
+        with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
+            answer = make_client(sandbox).search(sandbox.project_id, {}, what="A page").page()
+        assert [bytes(item) for item in answer.items] == [ODD, b'{"a":1}']
+
+    def test_are_the_bytes_as_served_where_no_line_is_broken(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        spaced = ODD.replace(b",", b" ,\t")
+        page = b'{"totalCount":1,"items":[%b]}' % spaced
+        with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
+            answer = make_client(sandbox).search(sandbox.project_id, {}, what="A page").page()
+        assert [bytes(item) for item in answer.items] == [spaced]
+
+
 class TestAnAnswerThatDrips:
     """A byte now and then, which keeps a timeout that counts from byte to byte from ever ending."""
 
     @pytest.mark.parametrize("is_tls", [False, True])
     @pytest.mark.parametrize(
-        "head", [b"content-length: 1000", b"transfer-encoding: chunked\r\n\r\n1000", b"connection: close"]
+        "beginning",
+        [
+            b"HTTP",
+            b"HTTP/1.1 200 OK\r\nserver:",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1000\r\n",
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+        ],
+        ids=["before-its-status", "in-its-head", "in-its-body", "in-a-chunk", "until-it-is-closed"],
     )
-    def test_ends_in_a_timeout(self, tmp_path: Path, head: bytes, is_tls: bool) -> None:
-        with Dripping(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n") as server:
+    def test_ends_in_a_timeout(self, tmp_path: Path, beginning: bytes, is_tls: bool) -> None:
+        with Dripping(beginning) as server:
             own = authority(tmp_path)
             if is_tls:
                 server.socket = own.server(tmp_path).wrap_socket(server.socket, server_side=True)

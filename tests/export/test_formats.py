@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from airflow_provider_contensis.api.errors import InvalidResponseError
 from airflow_provider_contensis.export.fields import field_tree, keep_fields
-from airflow_provider_contensis.export.formats.json import json_lines
+from airflow_provider_contensis.export.formats.json import JsonLinesWriter
 
 ODD = (
     b'{"big":12345678901234567890,"small":1e-7,"exact":1.10,"zero":-0.0,'
@@ -23,19 +24,13 @@ def raw(*texts: bytes) -> list[msgspec.Raw]:
     return [msgspec.Raw(text) for text in texts]
 
 
-def test_json_lines_are_the_bytes_as_served() -> None:
-    assert json_lines(raw(ODD, b'{"a":1}')) == ODD + b'\n{"a":1}\n'
-
-
-def test_no_entries_are_no_lines() -> None:
-    assert json_lines([]) == b""
-
-
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-def test_an_entry_over_several_lines_becomes_one_and_keeps_every_digit_and_character(newline: bytes) -> None:
-    pretty = ODD.replace(b",", b"," + newline + b"  ").replace(b"{", b"{" + newline)
-    lines = json_lines(raw(pretty, b'{"a":1}'))
-    assert lines == ODD + b'\n{"a":1}\n'
+def test_json_lines_are_the_bytes_as_read() -> None:
+    sink = io.BytesIO()
+    writer = JsonLinesWriter(sink)
+    for entries in raw(ODD, b'{"a":1}'), [], raw(b'{"b":2}'):
+        writer.write(entries, [])
+    writer.close()
+    assert sink.getvalue() == ODD + b'\n{"a":1}\n{"b":2}\n'
 
 
 @pytest.mark.parametrize(

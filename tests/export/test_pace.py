@@ -71,10 +71,10 @@ class TestThePageSize:
 
     def test_halves_once_where_several_pages_of_a_size_fail_together(self) -> None:
         pace = Pace(500, 4)
-        with pytest.raises(RequestTimeoutError), pace.turn() as size:
+        with pytest.raises(RequestTimeoutError), pace.turn() as turn:
             fail(pace, TIMEOUT)
             raise TIMEOUT
-        assert (size, pace.page_size) == (500, 250)
+        assert (turn.page_size, pace.page_size) == (500, 250)
 
     def test_is_never_less_than_one_entry_and_a_page_of_one_is_not_tried_again_when_too_large(self) -> None:
         pace = Pace(2, 4)
@@ -150,6 +150,15 @@ class TestRequestsAtATime:
         for thread in threads:
             thread.join()
         assert most == 2
+
+    def test_go_out_while_what_was_answered_is_looked_into(self) -> None:
+        pace = Pace(500, 1)
+        with pace.turn() as turn:
+            turn.answered()
+            with pace.turn():
+                pass
+        with pace.turn():
+            pass
 
 
 class TestAnExport:

@@ -45,7 +45,7 @@ def test_a_cut_query_covers_every_time_exactly_once_and_in_order() -> None:
     found = [holders(windows, time) for time in times]
     assert all(len(each) == 1 for each in found)
     assert [each[0] for each in found] == sorted(each[0] for each in found)
-    assert len({each[0] for each in found}) == 8  # parts that 3,000 hold well of 20,000
+    assert len({each[0] for each in found}) == 7
     for beyond in ("1999-12-31T23:59:59Z", "2999-01-01T00:00:00Z"):
         assert len(holders(windows, beyond)) == 1
 
@@ -54,6 +54,13 @@ def test_an_entry_without_a_created_time_is_in_a_window_too() -> None:
     times = moments(500)
     windows = cut(ROOT, Measure(20_000, times[0], times[-1]), aim=3_000)
     assert holders(windows, None) == [len(windows) - 1]
+
+
+def test_as_many_parts_as_are_read_at_a_time_come_out_even() -> None:
+    times = moments(500)
+    measure = Measure(20_000, times[0], times[-1])
+    ranges = [len(cut(ROOT, measure, aim=3_000, at_once=number)) - 1 for number in (1, 4, 8)]
+    assert ranges == [7, 8, 7]
 
 
 def test_a_window_that_is_cut_again_stays_within_its_bounds() -> None:

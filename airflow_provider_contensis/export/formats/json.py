@@ -1,13 +1,13 @@
-"""JSON Lines and JSON: bytes as served, re-encoded only where they must be."""
+"""JSON Lines and JSON: entries as they were read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import msgspec
 
     from airflow_provider_contensis.export.formats.base import Sink
     from airflow_provider_contensis.export.read import Head
@@ -22,7 +22,7 @@ class JsonLinesWriter:
     def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:  # noqa: ARG002 - EntryWriter
         """Append entries."""
         if entries:
-            self._sink.write(json_lines(entries))
+            self._sink.write(b"\n".join([*entries, b""]))
 
     def close(self) -> None:
         """Nothing follows the last line."""
@@ -46,17 +46,3 @@ class JsonWriter:
     def close(self) -> None:
         """End the array."""
         self._sink.write(b"\n]\n" if self._started else b"[]\n")
-
-
-def json_lines(entries: Sequence[msgspec.Raw]) -> bytes:
-    """Return entries as JSON Lines: one a line, byte for byte as served.
-
-    An entry that spans lines, as a server that prints prettily sends it, loses the blanks between
-    its tokens and nothing else.
-    """
-    if not entries:
-        return b""
-    lines = b"\n".join([*entries, b""])
-    if lines.count(b"\n") == len(entries) and b"\r" not in lines:
-        return lines
-    return b"\n".join(msgspec.json.format(bytes(entry), indent=-1) for entry in entries) + b"\n"
