@@ -1,7 +1,7 @@
 """Exports that are killed at random moments, and what a reader of their destination sees then.
 
-To a file, a folder and an S3 server in turn, over an older export or over nothing. Two editions of the
-content take turns, so that a reader can tell old from new.
+To a file and to a folder, on this machine and on an S3 server, over an older export or over nothing. Two
+editions of the content take turns, so that a reader can tell old from new.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import random
 import signal
 import time
@@ -20,13 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.context import ForkServerContext, ForkServerProcess
     from multiprocessing.synchronize import Event
     from pathlib import Path
 
+    from airflow_provider_contensis.export.storage import PendingFile, Storage
+
 Seen = Literal["nothing", "old", "new", "partial", "torn"]
 KINDS = tuple(f"kind{number}" for number in range(6))
 PATIENCE = 120.0
+# How long a folder's lock on S3 outlives its holder: a minute would be most of a long run's time.
+SILENCE = 5.0
 
 # New processes fork from one that has imported all this already, so that none dies before it began.
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -71,27 +77,53 @@ def s3_filesystem(s3_url: str) -> Any:
     )
 
 
-def export(service: Service, destination: str, begun: Event) -> None:
-    """Export everything; run in a process of its own."""
+def interrupt(storage: Storage, name: str, happen: Callable[[], object]) -> None:
+    """Let something else happen right before one of the files of a storage gets its name."""
+    create = storage.create
+
+    def create_interrupted(path: str, *, owner: str) -> PendingFile:
+        file = create(path, owner=owner)
+        if path.endswith(name):
+            commit = file.commit
+
+            def interrupted() -> None:
+                happen()
+                commit()
+
+            file.commit = interrupted  # type: ignore[method-assign]  # only this one
+        return file
+
+    storage.create = create_interrupted  # type: ignore[method-assign]  # only this one
+
+
+def export(service: Service, destination: str, begun: Event, dies_at: str | None = None) -> None:
+    """Export everything; run in a process of its own.
+
+    :param dies_at: the file before whose commit it is killed.
+    """
     begun.set()
     from airflow_provider_contensis.api.auth import Credentials
     from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export import lock
     from airflow_provider_contensis.export.entries import export_entries
     from airflow_provider_contensis.export.request import ExportRequest
     from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
 
+    lock._SILENCE = SILENCE
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     client = ContensisClient(Credentials(service.url, service.client_id, service.client_secret, scopes))
     request = ExportRequest.from_arguments(destination=destination, page_size=30)
     storage = ObjectStorage(s3_filesystem(service.s3_url)) if service.s3_url else LocalStorage()
+    if dies_at is not None:
+        interrupt(storage, dies_at, lambda: os.kill(os.getpid(), signal.SIGKILL))
     root = destination.removeprefix("s3://")
     export_entries(client, service.project_id, request, storage=storage, root=root, owner="the task")
 
 
-def start(service: Service, destination: str) -> ForkServerProcess:
+def start(service: Service, destination: str, dies_at: str | None = None) -> ForkServerProcess:
     """Return a process that has begun to export."""
     begun = PROCESSES.Event()
-    process = PROCESSES.Process(target=export, args=(service, destination, begun), daemon=True)
+    process = PROCESSES.Process(target=export, args=(service, destination, begun, dies_at), daemon=True)
     process.start()
     assert begun.wait(PATIENCE)
     return process
@@ -147,20 +179,27 @@ class LocalPlace:
 
 
 class S3Place:
-    """A bucket, with one object in it."""
+    """A bucket.
 
-    def __init__(self, s3_url: str, bucket: str) -> None:
+    :param name: of the destination in it; empty for the bucket itself.
+    """
+
+    def __init__(self, s3_url: str, bucket: str, name: str) -> None:
         self._store = s3_filesystem(s3_url)
         self._bucket = bucket
         self._store.call_s3("create_bucket", Bucket=bucket)
-        self.destination = f"s3://{bucket}/entries.jsonl"
+        self.destination = f"s3://{bucket}/{name}"
 
     def files(self) -> dict[str, bytes]:
-        paths = self._store.find(self._bucket)
-        return {path.rpartition("/")[2]: self._store.cat_file(path) for path in paths}
+        paths = {path.rpartition("/")[2]: path for path in self._store.find(self._bucket)}
+        return {name: self._store.cat_file(path) for name, path in paths.items() if name[0] != "."}
+
+    def hidden(self) -> set[str]:
+        names = {path.rpartition("/")[2] for path in self._store.find(self._bucket)}
+        return {name for name in names if name[0] == "."}
 
     def leftovers(self) -> int:
-        return len(self._store.list_multipart_uploads(self._bucket))
+        return len(self.hidden()) + len(self._store.list_multipart_uploads(self._bucket))
 
     def clear(self) -> None:
         for path in self._store.find(self._bucket):
@@ -251,7 +290,8 @@ def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
         places = {
             "local file": Kills(LocalPlace(folder / "file", "entries.jsonl"), local, chance),
             "local folder": Kills(LocalPlace(folder / "folder", ""), local, chance),
-            "S3 object": Kills(S3Place(s3_url, "kills"), remote, chance),
+            "S3 object": Kills(S3Place(s3_url, "file", "entries.jsonl"), remote, chance),
+            "S3 folder": Kills(S3Place(s3_url, "folder", ""), remote, chance),
         }
         for number in range(runs):
             list(places.values())[number % len(places)].kill_one()

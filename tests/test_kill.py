@@ -13,11 +13,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
-from tests.kills import kill_many, table
+from tests.kills import (
+    PATIENCE,
+    LocalPlace,
+    S3Place,
+    Service,
+    edition,
+    kill_many,
+    run,
+    table,
+    what_is_seen,
+)
+from tests.kills import start as start_one
+from tests.provider.test_s3 import s3_url
 from tests.tell import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["s3_url"]  # a fixture
 
 PROGRAM = """
 import sys
@@ -84,3 +98,26 @@ def test_sigkill_in_the_middle_leaves_the_destination_as_it_was(
         assert start(sandbox, destination).wait() == 0
     assert sorted(destination.read_bytes().splitlines()) == sorted(catalogue.entries("published"))
     assert [path.name for path in tmp_path.iterdir()] == ["entries.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "S3"])
+def test_a_folder_whose_files_were_being_replaced_is_no_export_until_the_next_try(
+    tmp_path: Path, s3_url: str, kind: str
+) -> None:
+    url = s3_url if kind == "S3" else None
+    place = S3Place(url, "killed", "") if url else LocalPlace(tmp_path / "here", "")
+    with Sandbox(edition(1)) as older, Sandbox(edition(2)) as newer:
+        run(Service.of(newer, url), place.destination)
+        new = place.files()
+        run(Service.of(older, url), place.destination)
+        old = place.files()
+        process = start_one(Service.of(newer, url), place.destination, dies_at="kind3.jsonl")
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGKILL
+        assert what_is_seen(place.files(), old, new) == "nothing"
+        if isinstance(place, S3Place):
+            assert place.hidden() == {"._manifest.json.lock", "._manifest.json.retired"}
+        run(Service.of(newer, url), place.destination)
+        assert what_is_seen(place.files(), old, new) == "new"
+        if isinstance(place, S3Place):
+            assert place.hidden() == set()

@@ -12,19 +12,30 @@ import pytest
 
 from airflow_provider_contensis.api.auth import Credentials, TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
+from airflow_provider_contensis.export import lock
 from airflow_provider_contensis.export.entries import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.export.storage import LocalStorage
+from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
 from airflow_provider_contensis.sandbox import Request, Sandbox
-from tests.kills import PATIENCE, LocalPlace, S3Place, Service, edition, run, start, what_is_seen
+from tests.kills import (
+    PATIENCE,
+    SILENCE,
+    LocalPlace,
+    S3Place,
+    Service,
+    edition,
+    interrupt,
+    run,
+    s3_filesystem,
+    start,
+    what_is_seen,
+)
 from tests.provider.test_s3 import s3_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
-
-    from airflow_provider_contensis.export.storage import PendingFile
 
 __all__ = ["s3_url"]  # a fixture
 
@@ -46,7 +57,7 @@ def test_the_last_to_finish_wins_whole(
     slow: Sandbox, quick: Sandbox, tmp_path: Path, s3_url: str, kind: str
 ) -> None:
     place = (
-        S3Place(s3_url, f"two{random.getrandbits(40)}")
+        S3Place(s3_url, f"two{random.getrandbits(40)}", "entries.jsonl")
         if kind == "S3"
         else LocalPlace(tmp_path / "here", "entries.jsonl" if kind == "file" else "")
     )
@@ -77,48 +88,33 @@ def test_the_last_to_finish_wins_whole(
     assert place.leftovers() == 0
 
 
-class Interrupted(LocalStorage):
-    """Lets something else happen when one of its files gets its name."""
-
-    def __init__(self, name: str, happen: Callable[[], object]) -> None:
-        self._name = name
-        self._happen = happen
-
-    def create(self, path: str, *, owner: str) -> PendingFile:
-        file = super().create(path, owner=owner)
-        if path.endswith(self._name):
-            commit = file.commit
-
-            def interrupted() -> None:
-                self._happen()
-                commit()
-
-            file.commit = interrupted  # type: ignore[method-assign]  # only this one
-        return file
-
-
+@pytest.mark.parametrize("kind", ["folder", "S3"])
 def test_of_a_folder_wins_whole_though_both_replace_its_files_at_once(
-    slow: Sandbox, quick: Sandbox, tmp_path: Path
+    slow: Sandbox, quick: Sandbox, tmp_path: Path, s3_url: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second to come waits until the first has replaced all of its files."""
-    place = LocalPlace(tmp_path / "here", "")
-    run(Service.of(quick), place.destination)
+    url = s3_url if kind == "S3" else None
+    place = S3Place(url, f"two{random.getrandbits(40)}", "") if url else LocalPlace(tmp_path / "here", "")
+    run(Service.of(quick, url), place.destination)
     quicks = place.files()
-    run(Service.of(slow), place.destination)
+    run(Service.of(slow, url), place.destination)
     slows = place.files()
     others: list[ForkServerProcess] = []
+    monkeypatch.setattr(lock, "_SILENCE", SILENCE)  # as in the other's process
 
     def another_comes() -> None:
-        others.append(start(Service.of(quick), place.destination))
+        others.append(start(Service.of(quick, url), place.destination))
         others[0].join(2)
         assert others[0].is_alive()
 
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     credentials = Credentials(slow.url, slow.client_id, slow.client_secret, scopes)
-    storage = Interrupted("kind3.jsonl", another_comes)
+    storage = ObjectStorage(s3_filesystem(url)) if url else LocalStorage()
+    interrupt(storage, "kind3.jsonl", another_comes)
     with closing(ContensisClient(credentials, tokens=TokenCache())) as client:
         request = ExportRequest.from_arguments(destination=place.destination)
-        export_entries(client, slow.project_id, request, storage=storage)
+        root = place.destination.removeprefix("s3://")
+        export_entries(client, slow.project_id, request, storage=storage, root=root)
     others[0].join(PATIENCE)
     assert others[0].exitcode == 0
     assert what_is_seen(place.files(), slows, quicks) == "new"

@@ -19,6 +19,8 @@ Compression = Literal["gzip", "zstd"]
 MANIFEST = "_manifest.json"
 # Where it is kept while the files that it names are replaced.
 RETIRED_MANIFEST = "._manifest.json.retired"
+# What keeps others away meanwhile, where the storage has no locks of its own.
+LOCK = "._manifest.json.lock"
 
 _FORMATS = get_args(FileFormat)
 _COMPRESSION_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}

@@ -504,7 +504,7 @@ class _Writer:
         try:
             pending.write(content)
             pending.finish()
-            with storage.exclusive(self._root):
+            with storage.exclusive(self._root, owner=self._owner):
                 current = storage.read(path)
                 older = file_names(current) | file_names(storage.read(retired))
                 if current is not None:

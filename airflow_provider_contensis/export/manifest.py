@@ -51,10 +51,15 @@ def schema_hash(content_type: ContentType) -> str:
 
 
 def file_names(content: bytes | None) -> set[str]:
-    """Return the files that a manifest names; those it has no business to name are left out."""
+    """Return the files that a manifest names; those it has no business to name are left out.
+
+    These are what is elsewhere, and what is hidden: an export's own manifest and lock.
+    """
     try:
         files = json.loads(content or b"")["files"]
         names = {file["path"] for file in files}
     except (KeyError, TypeError, ValueError):
         return set()
-    return {name for name in names if isinstance(name, str) and "/" not in name and name not in {".", ".."}}
+    return {
+        name for name in names if isinstance(name, str) and "/" not in name and name[:1] not in {"", ".", "_"}
+    }

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_contensis.api.errors import DestinationError
+from airflow_provider_contensis.export.lock import S3Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 
@@ -61,8 +62,13 @@ class Storage(Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""
 
-    def exclusive(self, folder: str) -> AbstractContextManager[None]:
-        """Keep others from changing a folder meanwhile, where the storage can."""
+    def exclusive(self, folder: str, *, owner: str) -> AbstractContextManager[None]:
+        """Keep others from changing a folder meanwhile, where the storage can.
+
+        Where it turns out that it could not, changes raise `DestinationError`.
+
+        :param owner: names the task, to whoever wonders what keeps others waiting.
+        """
 
 
 def write_whole(storage: Storage, path: str, content: bytes, *, owner: str) -> None:
@@ -101,7 +107,7 @@ class LocalStorage:
             Path(path).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def exclusive(self, folder: str) -> Iterator[None]:
+    def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:  # noqa: ARG002 - the system knows who waits
         """Hold the folder's lock, which the system takes back from a process that dies."""
         with told(folder):
             descriptor = os.open(folder, os.O_RDONLY)
@@ -192,6 +198,7 @@ class ObjectStorage:
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
+        self._lock: S3Lock | None = None
 
     def create(self, path: str, *, owner: str) -> PendingFile:
         """Begin a file."""
@@ -199,7 +206,7 @@ class ObjectStorage:
         names = {protocols} if isinstance(protocols, str) else set(protocols)
         with told(path):
             if names & {"s3", "s3a", "gs", "gcs"}:
-                return _Upload(self._filesystem, path)
+                return _Upload(self._filesystem, path, self._check)
             return _MovedUpload(self._filesystem, path, owner)
 
     def read(self, path: str) -> bytes | None:
@@ -214,11 +221,29 @@ class ObjectStorage:
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""
         with told(path), contextlib.suppress(FileNotFoundError):
+            self._check()
             self._filesystem.rm_file(path)
 
-    def exclusive(self, folder: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have no locks
-        """Do nothing."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:
+        """Hold the folder's lock on S3; do nothing elsewhere."""
+        if not hasattr(self._filesystem, "call_s3"):
+            yield
+            return
+        lock = S3Lock(self._filesystem, folder, owner)
+        with told(folder):
+            lock.acquire()
+        self._lock = lock
+        try:
+            yield
+        finally:
+            self._lock = None
+            lock.release()
+
+    def _check(self) -> None:
+        """Make sure that this may still be changed: the last thing before each change."""
+        if self._lock is not None:
+            self._lock.check()
 
 
 class _ObjectFile:
@@ -241,13 +266,15 @@ class _ObjectFile:
 class _Upload(_ObjectFile):
     """An upload that the store keeps out of sight until it is completed."""
 
-    def __init__(self, filesystem: Any, path: str) -> None:
+    def __init__(self, filesystem: Any, path: str, check: Callable[[], None]) -> None:
         _abort_idle_uploads(filesystem, path)
         super().__init__(filesystem, path, filesystem.open(path, "wb", autocommit=False))
         self._pending = True
+        self._check = check
 
     def commit(self) -> None:
         with told(self._path):
+            self._check()
             self._file.commit()
             self._pending = False
             self._filesystem.invalidate_cache(self._path)

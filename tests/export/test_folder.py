@@ -91,8 +91,9 @@ def test_files_that_it_no_longer_names_are_removed_and_others_are_not(
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "notes.txt"}
 
 
-def test_files_outside_the_folder_are_never_removed_whatever_an_older_one_says() -> None:
-    named = ["a.jsonl", "../b.jsonl", "/etc/passwd", "..", ".", 7]
+def test_files_outside_the_folder_and_hidden_ones_are_never_removed_whatever_an_older_one_says() -> None:
+    hidden = ["_manifest.json", "._manifest.json.lock", ".."]
+    named = ["a.jsonl", "../b.jsonl", "/etc/passwd", ".", "", 7, *hidden]
     content = json.dumps({"files": [{"path": name} for name in named]}).encode()
     assert file_names(content) == {"a.jsonl"}
     for broken in (None, b"", b"[]", b"{}", b'{"files": 7}', b"\xff"):

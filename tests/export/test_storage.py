@@ -190,6 +190,12 @@ class TestAnObjectStoreThatShowsUploadsAtOnce:
         file.discard()
         assert store.ls("/data") == []
 
+    def test_has_no_lock(self, store: MemoryFileSystem) -> None:
+        store.makedirs("/data")
+        one, other = ObjectStorage(store), ObjectStorage(store)
+        with one.exclusive("/data/", owner="one"), other.exclusive("/data/", owner="other"):
+            assert store.ls("/data") == []
+
     def test_reads_and_removes(self, store: MemoryFileSystem) -> None:
         storage = ObjectStorage(store)
         assert storage.read("/data/films.jsonl") is None
