@@ -18,7 +18,7 @@ from airflow_provider_contensis.export.fields import check_fields, field_tree, k
 from airflow_provider_contensis.export.formats import open_writer
 from airflow_provider_contensis.export.manifest import file_names, manifest
 from airflow_provider_contensis.export.output import OutputFile, WrittenFile
-from airflow_provider_contensis.export.plan import Window
+from airflow_provider_contensis.export.plan import Part, Plan, Window
 from airflow_provider_contensis.export.progress import Progress
 from airflow_provider_contensis.export.read import Block, WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
@@ -36,36 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROOF_ATTEMPTS = 4
-
-
-class Part(NamedTuple):
-    """One content type in one language.
-
-    :param window: all of it.
-    :param total: how many entries it holds.
-    """
-
-    window: Window
-    total: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be read, as plain data.
-
-    :param content_types: the definitions of those asked for, sorted by id.
-    :param parts: what there is of them, in the order in which it is read.
-    :param windows: the same, cut small enough to be read whole.
-    """
-
-    content_types: tuple[ContentType, ...]
-    parts: tuple[Part, ...]
-    windows: tuple[Window, ...]
-
-    @property
-    def total(self) -> int:
-        """How many entries there are to read."""
-        return sum(part.total for part in self.parts)
 
 
 @dataclass(frozen=True)

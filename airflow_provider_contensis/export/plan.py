@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from airflow_provider_contensis.api.errors import ExportError
 from airflow_provider_contensis.api.query import CREATED
@@ -20,6 +20,7 @@ from airflow_provider_contensis.api.times import as_datetime
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.query import Clause
+    from airflow_provider_contensis.export.formats.base import ContentType
 
 # Entries cluster in time, so a window aims at a little less than a page.
 _FILLED = 0.9
@@ -109,6 +110,36 @@ class Measure:
     total: int
     first: str | None = None
     last: str | None = None
+
+
+class Part(NamedTuple):
+    """One content type in one language.
+
+    :param window: all of it.
+    :param total: how many entries it holds.
+    """
+
+    window: Window
+    total: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be read, as plain data.
+
+    :param content_types: the definitions of those asked for, sorted by id.
+    :param parts: what there is of them, in the order in which it is read.
+    :param windows: the same, cut small enough to be read whole.
+    """
+
+    content_types: tuple[ContentType, ...]
+    parts: tuple[Part, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def total(self) -> int:
+        """How many entries there are to read."""
+        return sum(part.total for part in self.parts)
 
 
 def cut(window: Window, measure: Measure, *, aim: int) -> list[Window]:

@@ -72,6 +72,11 @@ class Head(msgspec.Struct):
 _HEAD = msgspec.json.Decoder(Head)
 
 
+def heads_of(entries: Sequence[msgspec.Raw]) -> list[Head]:
+    """Return the heads of entries that were read before."""
+    return [_HEAD.decode(entry) for entry in entries]
+
+
 class Block(NamedTuple):
     """The entries of one window, in order: their bytes as served, and their heads."""
 
@@ -175,9 +180,12 @@ class WindowReader:
             return [window]
         return cut(window, measure, aim=self._pace.page_size)
 
-    def read(self, windows: Sequence[Window]) -> Iterator[Block]:
+    def read(
+        self, windows: Sequence[Window], *, on_cut: Callable[[list[Window]], None] = lambda _: None
+    ) -> Iterator[Block]:
         """Yield the entries of windows, in order and each window complete.
 
+        :param on_cut: called with the parts of a window that are read in its place, when its turn has come.
         :raises IncompleteReadError: a page did not hold what the service said it would.
         :raises ContensisError: a page could not be read.
         """
@@ -196,6 +204,7 @@ class WindowReader:
                     self._on_progress(len(result.entries))
                     yield result
                 else:
+                    on_cut(result)
                     line.extendleft(_Slot(part) for part in reversed(result))
 
     @contextmanager
