@@ -24,7 +24,10 @@ class FileMemory:
         return json.loads(self.path.read_text()) if self.path.exists() else None
 
     def remember(self, pointer: dict[str, str]) -> None:
-        self.path.write_text(json.dumps(pointer))
+        # In one step, as Airflow's database would: the process may be killed.
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(pointer))
+        part.replace(self.path)
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
-from airflow_provider_contensis.sandbox import Catalogue, Sandbox, iso_catalogue
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
 from tests.provider.dags import run
 from tests.provider.version import AIRFLOW
 
@@ -249,6 +249,69 @@ def test_an_export_s_result_reaches_the_next_task(
         dag_run = run(dag)
     assert dag_run.state == "success"
     assert xcom(dag_run, "count") == 1_200
+
+
+needs_task_state_store = pytest.mark.skipif(
+    AIRFLOW < (3, 3), reason="before Airflow 3.3 a task remembers nothing from one try to the next"
+)
+
+
+class Away:
+    """A service that fails after some pages of entries until it is told to come back."""
+
+    def __init__(self, after: int) -> None:
+        self.pages = 0
+        self._after = after
+        self.is_back = False
+
+    def __call__(self, request: Request) -> Response | None:
+        if request.kind != "search" or b'"pageSize":1,' in request.body.replace(b" ", b"").replace(
+            b"}", b","
+        ):
+            return None
+        if self.pages >= self._after and not self.is_back:
+            return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
+        self.pages += 1
+        return None
+
+
+@needs_task_state_store
+@pytest.mark.parametrize("start_over", [False, True])
+def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_to_start_over(
+    small_catalogue: Catalogue,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    start_over: bool,
+) -> None:
+    seen: list[list[str]] = []
+
+    def retried(context: Any) -> None:
+        seen.append([path.suffix for path in tmp_path.iterdir()])
+        away.is_back = True
+
+    with DAG("retry", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export",
+            destination=f"{tmp_path}/x.jsonl",
+            page_size=30,
+            start_over="{{ params.start_over }}",
+            params={"start_over": start_over},
+            retries=1,
+            retry_delay=timedelta(0),
+            on_retry_callback=retried,
+        )
+    away = Away(after=25)
+    with Sandbox(small_catalogue, faults=away) as sandbox:
+        connect(sandbox)
+        assert run(dag).state == "success"
+    told = "".join(capfd.readouterr()) + caplog.text
+    assert seen == [[] if start_over else [".spool"]]
+    assert ("windows were read by an earlier try" in told) is not start_over
+    assert (away.pages >= 25 + 1_200 / 30) is start_over
+    assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 def test_refused_credentials_fail_the_task_at_once_though_retries_remain(
