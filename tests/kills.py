@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from airflow_provider_contensis.sandbox import Catalogue, Request, Sandbox, synthetic_catalogue
 from tests.memory import FileMemory
+from tests.searches import window_of
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -80,13 +81,8 @@ class Asked:
         self.windows: set[str] = set()
 
     def __call__(self, request: Request) -> None:
-        if request.kind != "search":
-            return
-        query = json.loads(request.body) if request.body else json.loads(request.query["query"])
-        if query["pageSize"] > 1:  # else it measures
-            # The second page of a window begins elsewhere, but ends where the first one does.
-            ends = [clause for clause in query["where"] if "greaterThanOrEqualTo" not in clause]
-            self.windows.add(json.dumps(ends, sort_keys=True))
+        if (window := window_of(request)) is not None:
+            self.windows.add(window)
 
 
 def export(service: Service, destination: str, memory: Path | None, begun: Event) -> None:

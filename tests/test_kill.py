@@ -14,12 +14,12 @@ import pytest
 
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
 from tests.kills import kill_many, table
+from tests.searches import IN_FLIGHT
 from tests.tell import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IN_FLIGHT = 4 + 4  # requests at a time, and windows ahead of the one that is written
 PROGRAM = """
 import sys
 from airflow_provider_contensis.api.auth import Credentials

@@ -35,6 +35,7 @@ from airflow_provider_contensis.export.spool import Spool
 from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.memory import FileMemory
+from tests.searches import IN_FLIGHT, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
 
 DAY = 24 * 3600
-IN_FLIGHT = 4 + 4  # requests at a time, and windows ahead of the one that is written
 
 
 class KilledError(Exception):
@@ -471,18 +471,14 @@ class Trouble:
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> Response | None:
-        if request.kind != "search":
-            return None
-        query = json.loads(request.body) if request.body else json.loads(request.query["query"])
-        if query["pageSize"] == 1:  # it measures
+        window = window_of(request)
+        if window is None:
             return None
         with self._lock:
             self.left -= 1
             if self.left < 0:
                 return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
-            # The second page of a window begins elsewhere, but ends where the first one does.
-            ends = [clause for clause in query["where"] if "greaterThanOrEqualTo" not in clause]
-            self.asked.append(json.dumps(ends, sort_keys=True))
+            self.asked.append(window)
             return None
 
 

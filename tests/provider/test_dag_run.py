@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,9 @@ from airflow.providers.common.compat.sdk import DAG, Asset, task
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
 from tests.provider.dags import run
+from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
+from tests.searches import IN_FLIGHT, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,22 +260,25 @@ needs_task_state_store = pytest.mark.skipif(
 
 
 class Away:
-    """A service that fails after some pages of entries until it is told to come back."""
+    """A service that is away after some pages of entries, until it is told to come back."""
 
     def __init__(self, after: int) -> None:
-        self.pages = 0
-        self._after = after
+        self.asked: list[str] = []
         self.is_back = False
+        self._after = after
 
     def __call__(self, request: Request) -> Response | None:
-        if request.kind != "search" or b'"pageSize":1,' in request.body.replace(b" ", b"").replace(
-            b"}", b","
-        ):
+        if (window := window_of(request)) is None:
             return None
-        if self.pages >= self._after and not self.is_back:
+        if len(self.asked) >= self._after and not self.is_back:
             return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
-        self.pages += 1
+        self.asked.append(window)
         return None
+
+
+def asked_again(windows: list[str], first: int) -> int:
+    """Return for how many windows a second try has asked again, of the first so many that were asked for."""
+    return len(set(windows[:first]) & set(windows[first:]))
 
 
 @needs_task_state_store
@@ -309,9 +315,57 @@ def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_
     told = "".join(capfd.readouterr()) + caplog.text
     assert seen == [[] if start_over else [".spool"]]
     assert ("windows were read by an earlier try" in told) is not start_over
-    assert (away.pages >= 25 + 1_200 / 30) is start_over
+    again = asked_again(away.asked, 25)
+    assert again == len(set(away.asked[:25])) if start_over else again <= IN_FLIGHT
     assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+KILLED_DAG = """
+from datetime import datetime, timedelta, timezone
+from airflow.sdk import DAG
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+
+with DAG("killed", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+    ContensisExportEntriesOperator(
+        task_id="export", destination=DESTINATION, page_size=30, retries=1, retry_delay=timedelta(0)
+    )
+"""
+
+
+def process_with(path: Path) -> int:
+    """Return the id of the process that has locked a file."""
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    [process] = [int(lock[4]) for lock in locks if lock[5].endswith(f":{path.stat().st_ino}")]
+    return process
+
+
+@pytest.mark.slow
+@needs_task_state_store
+def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalogue, tmp_path: Path) -> None:
+    """With scheduler, API server and tasks in processes of their own."""
+    folder = tmp_path / "export"
+    asked: list[str] = []
+
+    def kill_in_the_middle(request: Request) -> None:
+        if (window := window_of(request)) is not None:
+            asked.append(window)
+            if len(asked) == 25:
+                [spool] = folder.glob(".*.spool")
+                os.kill(process_with(spool), signal.SIGKILL)
+
+    dag = KILLED_DAG.replace("DESTINATION", repr(f"{folder}/x.jsonl"))
+    with (
+        Sandbox(small_catalogue, faults=kill_in_the_middle) as sandbox,
+        Deployment(tmp_path, dags={"killed.py": dag}, connection=sandbox.connection_json) as airflow,
+    ):
+        state = airflow.run("killed")
+        told = airflow.task_log("export")
+    assert state == "success", told
+    assert "windows were read by an earlier try" in told
+    assert asked_again(asked, 25) <= IN_FLIGHT
+    assert sorted((folder / "x.jsonl").read_bytes().splitlines()) == sorted(small_catalogue.entries())
+    assert [path.name for path in folder.iterdir()] == ["x.jsonl"]
 
 
 def test_refused_credentials_fail_the_task_at_once_though_retries_remain(
