@@ -23,7 +23,6 @@ import tempfile
 import time
 import zlib
 from collections import deque
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
@@ -93,12 +92,11 @@ class Spool:
         self._path: Path | None = None
         self._file: IO[bytes] | None = None
         self._is_local = destination.is_local
-        self._folder, self._prefix = _place(destination)
-        self._own = f"{self._prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}."
         with self._or_without():
-            if memory is not None and (pointer := memory.recall()) is not None:
-                self._take_up(pointer, memory)
-        self._remove_dead()
+            self._folder, self._prefix = _place(destination)
+            self._own = f"{self._prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}."
+            self._take_up()
+            self._remove_dead()
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +130,7 @@ class Spool:
             path = self._folder / f"{self._own}{secrets.token_hex(4)}.spool"
             self._file, self._path = _locked(path, os.O_CREAT | os.O_EXCL), path
             content = {"begun": time.time(), "fingerprint": self._fingerprint, "plan": plan}
-            self._write(self._file, _PLAN, json.dumps(content, default=vars).encode())
+            _write(self._file, _PLAN, json.dumps(content, default=vars).encode())
             self._memory.remember({"path": str(path)})
 
     def replay(self) -> Iterator[Block]:
@@ -140,14 +138,9 @@ class Spool:
         if self.plan is None:
             return
         windows = entries = 0
-        while (record := self._read()) is not None:
-            kind, content = record
-            if kind == _BLOCK:
-                raws = _ENTRIES.decode(content)
-                yield Block(self._line.popleft(), raws, heads_of(raws))
-                windows, entries = windows + 1, entries + len(raws)
-            else:
-                self._replace([_window(each) for each in json.loads(content)])
+        while (block := self._next_block()) is not None:
+            yield block
+            windows, entries = windows + 1, entries + len(block.entries)
         log.info(
             "Continuing: %s entries in %d of %d windows were read by an earlier try",
             f"{entries:,}",
@@ -162,21 +155,36 @@ class Spool:
         self._line.popleft()
         if self._file is not None:
             with self._or_without():
-                self._write(self._file, _BLOCK, b"[", b",".join(block.entries), b"]")
+                _write(self._file, _BLOCK, b"[", b",".join(block.entries), b"]")
 
     def cut(self, parts: Sequence[Window]) -> None:
         """Put its parts in the place of the first window that is left."""
         self._replace(parts)
         if self._file is not None:
             with self._or_without():
-                self._write(self._file, _CUT, json.dumps(parts, default=vars).encode())
+                _write(self._file, _CUT, json.dumps(parts, default=vars).encode())
 
     def _replace(self, parts: Sequence[Window]) -> None:
         self._line.popleft()
         self._line.extendleft(reversed(parts))
 
-    def _take_up(self, pointer: Any, memory: Memory) -> None:
+    def _next_block(self) -> Block | None:
+        if self._file is not None:
+            with self._or_without():
+                while (record := _read(self._file)) is not None:
+                    kind, content = record
+                    if kind == _BLOCK:
+                        entries = _ENTRIES.decode(content)
+                        heads = heads_of(entries)
+                        return Block(self._line.popleft(), entries, heads)
+                    self._replace([_window(each) for each in json.loads(content)])
+        return None
+
+    def _take_up(self) -> None:
         """Go on from the spool of an earlier try, if it is there and fit for that."""
+        pointer = None if self._memory is None else self._memory.recall()
+        if self._memory is None or pointer is None:
+            return
         try:
             path = Path(pointer["path"])
             if path.parent != self._folder or not path.name.startswith(self._own):
@@ -188,12 +196,12 @@ class Spool:
         except (KeyError, OSError, TypeError, ValueError) as error:
             log.info("Reading everything: what an earlier try has kept can't be used: %s", error)
             self._close()
-            memory.forget()
+            self._memory.forget()
 
     def _read_plan(self, file: IO[bytes]) -> Plan:
         if os.fstat(file.fileno()).st_uid != os.geteuid():
             raise ValueError("it is not ours")
-        record = self._read()
+        record = _read(file)
         if record is None or record[0] != _PLAN:
             raise ValueError("it does not begin with a plan")
         content = json.loads(record[1])
@@ -207,32 +215,6 @@ class Spool:
             tuple(Part(_window(window), total) for window, total in plan["parts"]),
             tuple(_window(window) for window in plan["windows"]),
         )
-
-    def _read(self) -> tuple[bytes, bytes] | None:
-        """Return what the next record is, and its content; where none is whole, cut off the rest."""
-        if self._file is None:
-            return None
-        with self._or_without():
-            begin, size = self._file.tell(), os.fstat(self._file.fileno()).st_size
-            frame = self._file.read(_FRAME.size)
-            if len(frame) == _FRAME.size:
-                kind, length, checksum = _FRAME.unpack(frame)
-                content = self._file.read(length) if length <= size else b""
-                if len(content) == length and zlib.crc32(content, zlib.crc32(kind)) == checksum:
-                    return kind, content
-            self._file.seek(begin)
-            self._file.truncate()
-        return None
-
-    def _write(self, file: IO[bytes], kind: bytes, *pieces: bytes) -> None:
-        length, checksum = sum(map(len, pieces)), zlib.crc32(kind)
-        for piece in pieces:
-            checksum = zlib.crc32(piece, checksum)
-        disk = os.fstatvfs(file.fileno())
-        if disk.f_bavail * disk.f_frsize < _SPARE_BYTES + 4 * length:
-            raise OSError(errno.ENOSPC, "The disk is nearly full")
-        file.writelines((_FRAME.pack(kind, length, checksum), *pieces))
-        file.flush()
 
     def _helps_after(self, error: BaseException) -> bool:
         """Return whether another try may follow a failure, and do better for what was read."""
@@ -251,7 +233,8 @@ class Spool:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the export itself needs none
-            log.warning("What is read is not kept for another try: %s", error)
+            if self._memory is not None:
+                log.warning("What is read is not kept for another try: %s", error)
             self._remove()
             self._memory = None
 
@@ -296,14 +279,14 @@ class Spool:
 
 def fingerprint_of(client: ContensisClient, project_id: str, query: EntryQuery) -> str:
     """Return what tells apart whom is asked, for what, and by whom; it holds no secret."""
-    asked = [_FORM, __version__, client.root_url, client.client_id, project_id, asdict(query)]
+    asked = [_FORM, __version__, client.root_url, client.client_id, project_id, vars(query)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _place(destination: Destination) -> tuple[Path, str]:
     """Return the folder of a destination's spools, and how their names begin."""
     if destination.is_local:
-        path = Path(f"{destination.url}{MANIFEST}" if destination.is_folder else destination.url).absolute()
+        path = Path(f"{destination.url}{MANIFEST}" if destination.is_folder else destination.url)
         return path.parent, hidden_name(path.name)
     return Path(tempfile.gettempdir(), f"airflow-provider-contensis-{os.geteuid()}"), "export"
 
@@ -325,6 +308,32 @@ def _locked(path: Path, flags: int = 0) -> IO[bytes]:
         file.close()
         raise
     return file
+
+
+def _read(file: IO[bytes]) -> tuple[bytes, bytes] | None:
+    """Return what the next record is, and its content; where none is whole, cut off the rest."""
+    begin, size = file.tell(), os.fstat(file.fileno()).st_size
+    frame = file.read(_FRAME.size)
+    if len(frame) == _FRAME.size:
+        kind, length, checksum = _FRAME.unpack(frame)
+        content = file.read(length) if length <= size else b""
+        if len(content) == length and zlib.crc32(content, zlib.crc32(kind)) == checksum:
+            return kind, content
+    file.seek(begin)
+    file.truncate()
+    return None
+
+
+def _write(file: IO[bytes], kind: bytes, *pieces: bytes) -> None:
+    """Append a record, and hand it to the system."""
+    length, checksum = sum(map(len, pieces)), zlib.crc32(kind)
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize < _SPARE_BYTES + 4 * length:
+        raise OSError(errno.ENOSPC, "The disk is nearly full")
+    file.writelines((_FRAME.pack(kind, length, checksum), *pieces))
+    file.flush()
 
 
 def _window(content: dict[str, Any]) -> Window:

@@ -157,6 +157,22 @@ class TestASpool:
             assert replayed(spool) == []
             assert spool.left == WINDOWS
 
+    def test_that_can_not_be_understood_is_given_up_and_the_rest_is_read(
+        self, open_spool: Callable[..., Spool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(KilledError), open_spool() as spool:
+            spool.begin(PLAN)
+            spool.add(a_block(WINDOWS[0], 2))
+            spool.add(Block(WINDOWS[1], [msgspec.Raw(b"{")], []))
+            raise KilledError
+        with pytest.raises(KilledError), open_spool() as spool:
+            assert [window for window, _ in replayed(spool)] == [WINDOWS[0]]
+            assert spool.left == WINDOWS[1:]
+            spool.add(a_block(WINDOWS[1], 1))
+            raise KilledError
+        assert caplog.text.count("not kept for another try") == 1
+        assert spools(tmp_path) == []
+
     def test_is_private_and_gone_once_the_export_has_succeeded(
         self, open_spool: Callable[..., Spool], tmp_path: Path, memory: FileMemory
     ) -> None:
@@ -388,6 +404,20 @@ class TestTheFolderForTemporaryFiles:
             assert list(folder.iterdir()) == []
         assert caplog.text.count("What is read is not kept for another try") == 1
 
+    def test_that_can_not_be_made_costs_the_spool_alone(
+        self,
+        open_remote: Callable[[], Spool],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "not" / "there"))
+        with open_remote() as spool:
+            spool.begin(PLAN)
+            spool.add(a_block(WINDOWS[0], 1))
+            assert spool.left == WINDOWS[1:]
+        assert caplog.text.count("What is read is not kept for another try") == 1
+
 
 class BrokenMemory(FileMemory):
     """A store that fails.
@@ -402,6 +432,16 @@ class BrokenMemory(FileMemory):
 
     def _fail(self, *_: Any) -> None:
         raise RuntimeError("The API server is away")
+
+
+def test_a_destination_that_no_file_can_have_is_left_for_the_storage_to_refuse(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    destination = Destination.from_arguments("/data/\ud800.jsonl")
+    with Spool(destination, "asked", owner="the task", memory=None) as spool:
+        spool.begin(PLAN)
+        assert spool.left == WINDOWS
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("broken", ["recall", "remember", "forget"])
