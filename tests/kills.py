@@ -1,7 +1,8 @@
 """Exports that are killed at random moments, and what a reader of their destination sees then.
 
 To a file and to a folder, on this machine and on an S3 server, over an older export or over nothing. Two
-editions of the content take turns, so that a reader can tell old from new.
+editions of the content take turns, so that a reader can tell old from new. Each is tried again, and goes on
+from what the killed try has read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
+from airflow_provider_contensis.sandbox import Catalogue, Request, Sandbox, synthetic_catalogue
+from tests.memory import FileMemory
+from tests.searches import window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,11 +99,21 @@ def interrupt(storage: Storage, name: str, happen: Callable[[], object]) -> None
     storage.create = create_interrupted  # type: ignore[method-assign]  # only this one
 
 
-def export(service: Service, destination: str, begun: Event, dies_at: str | None = None) -> None:
-    """Export everything; run in a process of its own.
+class Asked:
+    """Notes of which windows a sandbox is asked for pages; for `Sandbox(faults=…)`."""
 
-    :param dies_at: the file before whose commit it is killed.
-    """
+    def __init__(self) -> None:
+        self.windows: set[str] = set()
+
+    def __call__(self, request: Request) -> None:
+        if (window := window_of(request)) is not None:
+            self.windows.add(window)
+
+
+def export(
+    service: Service, destination: str, begun: Event, memory: Path | None, dies_at: str | None
+) -> None:
+    """Export everything; run in a process of its own; as `start`."""
     begun.set()
     from airflow_provider_contensis.api.auth import Credentials
     from airflow_provider_contensis.api.client import ContensisClient
@@ -117,24 +130,41 @@ def export(service: Service, destination: str, begun: Event, dies_at: str | None
     if dies_at is not None:
         interrupt(storage, dies_at, lambda: os.kill(os.getpid(), signal.SIGKILL))
     root = destination.removeprefix("s3://")
-    export_entries(client, service.project_id, request, storage=storage, root=root, owner="the task")
+    export_entries(
+        client,
+        service.project_id,
+        request,
+        storage=storage,
+        root=root,
+        owner=str(memory or "the task"),
+        memory=FileMemory(memory) if memory else None,
+    )
 
 
-def start(service: Service, destination: str, dies_at: str | None = None) -> ForkServerProcess:
-    """Return a process that has begun to export."""
+def start(
+    service: Service, destination: str, memory: Path | None = None, *, dies_at: str | None = None
+) -> ForkServerProcess:
+    """Return a process that has begun to export.
+
+    :param memory: the file in which tries tell each other what was read; None for none.
+    :param dies_at: the file before whose commit it is killed.
+    """
     begun = PROCESSES.Event()
-    process = PROCESSES.Process(target=export, args=(service, destination, begun, dies_at), daemon=True)
+    process = PROCESSES.Process(
+        target=export, args=(service, destination, begun, memory, dies_at), daemon=True
+    )
     process.start()
     assert begun.wait(PATIENCE)
     return process
 
 
-def run(service: Service, destination: str) -> float:
+def run(service: Service, destination: str, memory: Path | None = None) -> float:
     """Export in a process of its own; return the seconds it took.
 
+    :param memory: as in `start`.
     :raises AssertionError: it failed.
     """
-    process = start(service, destination)
+    process = start(service, destination, memory)
     started = time.monotonic()
     process.join(PATIENCE)
     assert process.exitcode == 0
@@ -231,16 +261,27 @@ def what_is_seen(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, 
 class Kills:
     """Runs exports to one place and kills them.
 
-    :param services: the two editions.
+    :param sandboxes: of the two editions.
+    :param s3_url: of the S3 server, if the place is there.
+    :param memory: a file for what the tries tell each other.
     """
 
-    def __init__(self, place: Place, services: list[Service], chance: random.Random) -> None:
+    def __init__(
+        self,
+        place: Place,
+        sandboxes: list[Sandbox],
+        s3_url: str | None,
+        memory: Path,
+        chance: random.Random,
+    ) -> None:
         self.place = place
         self.counted: Counter[str] = Counter()
-        self._services = services
+        self._sandboxes = sandboxes
+        self._services = [Service.of(sandbox, s3_url) for sandbox in sandboxes]
+        self._memory = memory
         self._chance = chance
         self._wholes = []
-        for service in services:
+        for service in self._services:
             self._lasts = run(service, place.destination)
             self._wholes.append(place.files())
         self._stands = 1  # the edition that was exported last
@@ -249,13 +290,24 @@ class Kills:
         """Kill an export once, look, and try it again."""
         while not self._killed():
             pass
+        asked = self._ask_anew()
         old, new = self._wholes[self._stands], self._wholes[1 - self._stands]
         self.counted[what_is_seen(self.place.files(), old, new)] += 1
         self.counted["kills"] += 1
-        self._lasts = run(self._services[1 - self._stands], self.place.destination)
+        continues = self._memory.exists()
+        run(self._services[1 - self._stands], self.place.destination, self._memory)
+        again = len(asked & self._ask_anew()) if continues else 0
+        self.counted["continued"] += continues
+        self.counted["again"] = max(self.counted["again"], again)
         self.counted["retries"] += what_is_seen(self.place.files(), old, new) == "new"
         self.counted["left over"] += self.place.leftovers()
         self._stands = 1 - self._stands
+
+    def _ask_anew(self) -> set[str]:
+        """Return of which windows the other edition was asked for pages since the last time."""
+        sandbox = self._sandboxes[1 - self._stands]
+        asked, sandbox.faults = sandbox.faults, Asked()
+        return asked.windows if isinstance(asked, Asked) else set()
 
     def _killed(self) -> bool:
         """Start an export of the other edition and kill it; return whether it was still alive."""
@@ -263,7 +315,8 @@ class Kills:
             self.place.clear()
         # Half of them late, where the files get their names.
         moment = self._lasts * self._chance.choice((self._chance.random(), self._chance.uniform(0.7, 1.0)))
-        process = start(self._services[1 - self._stands], self.place.destination)
+        self._ask_anew()
+        process = start(self._services[1 - self._stands], self.place.destination, self._memory)
         time.sleep(moment)
         process.kill()
         process.join()
@@ -274,7 +327,10 @@ class Kills:
 
 
 def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
-    """Return what was seen, by place."""
+    """Return what was seen, by place.
+
+    `again` is the most windows that a retry asked for again, of those that continued.
+    """
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it tells every request
@@ -286,12 +342,14 @@ def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
         stack.callback(store.stop)
         host, port = store.get_host_and_port()
         s3_url = f"http://{host}:{port}"
-        local, remote = [[Service.of(sandbox, url) for sandbox in sandboxes] for url in (None, s3_url)]
         places = {
-            "local file": Kills(LocalPlace(folder / "file", "entries.jsonl"), local, chance),
-            "local folder": Kills(LocalPlace(folder / "folder", ""), local, chance),
-            "S3 object": Kills(S3Place(s3_url, "file", "entries.jsonl"), remote, chance),
-            "S3 folder": Kills(S3Place(s3_url, "folder", ""), remote, chance),
+            name: Kills(place, sandboxes, url, folder / f"{name}.json", chance)
+            for name, place, url in (
+                ("local file", LocalPlace(folder / "file", "entries.jsonl"), None),
+                ("local folder", LocalPlace(folder / "folder", ""), None),
+                ("S3 object", S3Place(s3_url, "file", "entries.jsonl"), s3_url),
+                ("S3 folder", S3Place(s3_url, "folder", ""), s3_url),
+            )
         }
         for number in range(runs):
             list(places.values())[number % len(places)].kill_one()
@@ -300,11 +358,27 @@ def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
 
 def table(counted: dict[str, Counter[str]]) -> str:
     """Return what was seen, as a person reads it."""
-    columns = ("kills", "nothing", "old", "new", "partial", "torn", "retries", "left over")
+    columns = (
+        "kills",
+        "nothing",
+        "old",
+        "new",
+        "partial",
+        "torn",
+        "retries",
+        "continued",
+        "again",
+        "left over",
+    )
     rows = {**counted, "all": sum(counted.values(), Counter())}
+    rows["all"]["again"] = max(each["again"] for each in counted.values())
     lines = [f"{'':<14}" + "".join(f"{column:>11}" for column in columns)]
     lines += [f"{name:<14}" + "".join(f"{counts[c]:>11}" for c in columns) for name, counts in rows.items()]
     whole = rows["all"]
     return "\n".join(
-        [*lines, f"{whole['partial']} partial files seen, {whole['retries']} successful retries"]
+        [
+            *lines,
+            f"{whole['partial']} partial files seen, {whole['retries']} successful retries, "
+            f"{whole['continued']} of which continued and asked again for at most {whole['again']} windows",
+        ]
     )

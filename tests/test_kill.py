@@ -1,4 +1,4 @@
-"""A killed export leaves nothing under the destination's name, and the next one cleans up."""
+"""A killed export leaves nothing under the destination's name; the next cleans up, and goes on from it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.kills import (
 )
 from tests.kills import start as start_one
 from tests.provider.test_s3 import s3_url
+from tests.searches import IN_FLIGHT
 from tests.tell import tell
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def test_exports_killed_at_random_moments_show_no_half_file_and_succeed_when_tri
         tell(request, table(counted))
     whole = sum(counted.values(), Counter[str]())
     assert (whole["kills"], whole["retries"], whole["partial"]) == (runs, runs, 0)
+    assert max(each["again"] for each in counted.values()) <= IN_FLIGHT
     assert counted["local file"]["left over"] == counted["local folder"]["left over"] == 0
 
 

@@ -19,9 +19,12 @@ from airflow_provider_contensis.api.auth import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.errors import ContensisError
 from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+from tests.memory import FileMemory
 from tests.provider.dags import run
 from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
@@ -239,6 +242,29 @@ def test_no_file_holds_a_secret(
     assert faults.seen
     for secret in (sandbox.client_secret, *faults.seen):
         assert not any(secret.encode() in path.read_bytes() for path in files)
+
+
+def test_neither_a_spool_nor_what_leads_to_it_holds_a_secret(
+    small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> None:
+    tokens = Tokens()
+
+    def fail_in_the_middle(request: Request) -> Response | None:
+        pages = sum(record.kind == "search" for record in sandbox.requests)
+        return (
+            Response.json({"message": "no"}, 503, {"Retry-After": "3600"}) if pages > 30 else tokens(request)
+        )
+
+    memory = FileMemory(tmp_path / "memory.json")
+    export = ExportRequest.from_arguments(destination=f"{tmp_path}/x.jsonl", page_size=30)
+    with Sandbox(small_catalogue, faults=fail_in_the_middle) as sandbox:
+        with pytest.raises(ContensisError):
+            export_entries(make_client(sandbox), sandbox.project_id, export, memory=memory)
+        kept = [path.read_bytes() for path in tmp_path.iterdir()]
+        assert len(kept) == 2
+        assert any(b'"entryTitle"' in content for content in kept)
+        for secret in (sandbox.client_secret, *tokens.seen):
+            assert not any(secret.encode() in content for content in kept)
 
 
 def test_the_summary_of_an_export_holds_no_secret(

@@ -111,6 +111,7 @@ class ContensisClient:
         tokens: TokenCache = SHARED_TOKENS,
     ) -> None:
         self.root_url = credentials.root_url
+        self.client_id = credentials.client_id
         self._credentials = credentials
         self._retry = retry or RetryPolicy()
         self._on_new_token = on_new_token

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,10 +18,11 @@ from airflow_provider_contensis.export.fields import check_fields, field_tree, k
 from airflow_provider_contensis.export.formats import open_writer
 from airflow_provider_contensis.export.manifest import file_names, manifest
 from airflow_provider_contensis.export.output import OutputFile, WrittenFile
-from airflow_provider_contensis.export.plan import Window
+from airflow_provider_contensis.export.plan import Part, Plan, Window
 from airflow_provider_contensis.export.progress import Progress
 from airflow_provider_contensis.export.read import Block, WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
+from airflow_provider_contensis.export.spool import Spool, fingerprint_of
 from airflow_provider_contensis.export.storage import LocalStorage, write_whole
 
 if TYPE_CHECKING:
@@ -31,41 +33,12 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.query import Clause, EntryQuery
     from airflow_provider_contensis.export.formats.base import ContentType
     from airflow_provider_contensis.export.request import ExportRequest
+    from airflow_provider_contensis.export.spool import Memory
     from airflow_provider_contensis.export.storage import Storage
 
 log = logging.getLogger(__name__)
 
 _PROOF_ATTEMPTS = 4
-
-
-class Part(NamedTuple):
-    """One content type in one language.
-
-    :param window: all of it.
-    :param total: how many entries it holds.
-    """
-
-    window: Window
-    total: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be read, as plain data.
-
-    :param content_types: the definitions of those asked for, sorted by id.
-    :param parts: what there is of them, in the order in which it is read.
-    :param windows: the same, cut small enough to be read whole.
-    """
-
-    content_types: tuple[ContentType, ...]
-    parts: tuple[Part, ...]
-    windows: tuple[Window, ...]
-
-    @property
-    def total(self) -> int:
-        """How many entries there are to read."""
-        return sum(part.total for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -196,20 +169,33 @@ class EntryReader:
             log.warning("No entry matches. If that surprises you, check the roles of the API key")
         return plan
 
-    def read(self, plan: Plan) -> Iterator[Block]:
+    def read(self, plan: Plan, spool: Spool | None = None) -> Iterator[Block]:
         """Yield the entries of a plan in order, each window proven complete, and all of them together.
 
         What the proof finds missing comes last.
 
+        :param spool: what an earlier try has read comes from it, and the rest is kept in it.
         :raises IncompleteReadError: what was read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
-        self._progress.begin(plan.total)
         done: list[_ReadWindow] = []
-        for block in self._windows.read(plan.windows):
+        for block in self._planned(plan, spool):
             done.append(_ReadWindow(block.window, block.fingerprints, block.is_dated))
             yield block
         yield from self._prove(plan, done)
+
+    def _planned(self, plan: Plan, spool: Spool | None) -> Iterator[Block]:
+        """Yield the windows of a plan."""
+        self._progress.begin(plan.total)
+        if spool is None:
+            yield from self._windows.read(plan.windows)
+            return
+        for block in spool.replay():
+            self._progress.add(len(block.entries))
+            yield block
+        for block in self._windows.read(spool.left, on_cut=spool.cut):
+            spool.add(block)
+            yield block
 
     def _prove(self, plan: Plan, done: Sequence[_ReadWindow]) -> Iterator[Block]:
         """Check that the windows of each part add up to the part itself; yield what they lacked.
@@ -366,6 +352,7 @@ def export_entries(
     storage: Storage | None = None,
     root: str | None = None,
     owner: str = "export",
+    memory: Memory | None = None,
 ) -> ExportResult:
     """Export entries to a file, or to a folder with a file for each content type and a manifest.
 
@@ -375,6 +362,8 @@ def export_entries(
     :param storage: where files are written; None for this machine.
     :param root: the destination as the storage names it; None if that is its URL.
     :param owner: names the task, the same for all its tries; leftovers of its dead tries are removed.
+    :param memory: what the task's tries tell each other, so that one goes on from what another has read;
+        None to read everything, and to keep nothing for another try.
     :raises ContensisError: whatever was under the destination's name is untouched.
     """
     started, sent_before = time.monotonic(), client.requests_sent
@@ -387,12 +376,22 @@ def export_entries(
         request.destination.url,
     )
     reader = EntryReader(client, project_id, query, request.options)
-    plan = reader.plan()
-    if request.fields is not None:
-        check_fields(request.fields, plan.content_types)
     root = root or request.destination.url
-    with _Writer(request, plan, storage or LocalStorage(), root, owner=owner) as writer:
-        for block in reader.read(plan):
+    with ExitStack() as stack:
+        spool = stack.enter_context(
+            Spool(
+                request.destination,
+                fingerprint_of(client, project_id, query),
+                owner=owner,
+                memory=None if request.start_over else memory,
+            )
+        )
+        plan = spool.plan or reader.plan()
+        if request.fields is not None:
+            check_fields(request.fields, plan.content_types)
+        writer = stack.enter_context(_Writer(request, plan, storage or LocalStorage(), root, owner=owner))
+        spool.begin(plan)
+        for block in reader.read(plan, spool):
             writer.write(block)
 
         def result() -> ExportResult:

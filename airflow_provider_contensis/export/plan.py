@@ -2,8 +2,8 @@
 
 No query of the service can be trusted past 10,000 rows (API notes, section 4.6), so what is larger than a
 page is cut by `sys.version.created`: that time never changes, so no entry moves between windows while they
-are read. The windows of a query cover it by construction: the first has no lower bound, the last no upper
-one, and one more asks for entries without a time.
+are read. The windows of a query cover it by construction: one asks for entries without a time, the first
+range has no lower bound, the last no upper one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from airflow_provider_contensis.api.errors import ExportError
 from airflow_provider_contensis.api.query import CREATED
@@ -20,6 +20,7 @@ from airflow_provider_contensis.api.times import as_datetime
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.query import Clause
+    from airflow_provider_contensis.export.formats.base import ContentType
 
 _MOST_PARTS = 10_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -109,6 +110,36 @@ class Measure:
     last: str | None = None
 
 
+class Part(NamedTuple):
+    """One content type in one language.
+
+    :param window: all of it.
+    :param total: how many entries it holds.
+    """
+
+    window: Window
+    total: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be read, as plain data.
+
+    :param content_types: the definitions of those asked for, sorted by id.
+    :param parts: what there is of them, in the order in which it is read.
+    :param windows: the same, cut small enough to be read whole.
+    """
+
+    content_types: tuple[ContentType, ...]
+    parts: tuple[Part, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def total(self) -> int:
+        """How many entries there are to read."""
+        return sum(part.total for part in self.parts)
+
+
 def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list[Window]:
     """Return windows that together are the given one, in the order of its entries.
 
@@ -150,8 +181,9 @@ def _cut_by_created(window: Window, marks: list[str]) -> list[Window]:
     bounds = [window.created_from, *marks, window.created_to]
     parts = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(bounds)]
     if window.is_whole:
-        # No range holds an entry without a created time.
-        parts.append(replace(window, undated=True))
+        # No range holds an entry without a created time. That part comes first: it is often empty, and then
+        # asked for again to be sure, which nobody shall wait for in the end.
+        parts.insert(0, replace(window, undated=True))
     return parts
 
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.query import Api
 
 _TICK_SECONDS = 1.0
-# Windows that are read beyond those under way, so that no thread idles while one is written.
-_WINDOWS_AHEAD = 4
 _MOST_COUNTED = 10_000  # a count may stop there (API notes, section 4.6)
 # Each window ends in a page that is not full: where pages are small, a window aims at several.
 _WINDOW_ENTRIES = 1_000
@@ -75,6 +73,11 @@ class Head(msgspec.Struct, gc=False):
 
 
 _HEAD = msgspec.json.Decoder(Head)
+
+
+def heads_of(entries: Sequence[msgspec.Raw]) -> list[Head]:
+    """Return the heads of entries that were read before."""
+    return [_HEAD.decode(entry) for entry in entries]
 
 
 class Block(NamedTuple):
@@ -163,6 +166,8 @@ class WindowReader:
         self._field_link_depths = field_link_depths
         self._pace = Pace(page_size, max_concurrent_requests)
         self._concurrency = max_concurrent_requests
+        # As many again wait for their turn to be asked for or written, so that no request does.
+        self._windows_ahead = 2 * max_concurrent_requests
         self._on_progress = on_progress
         # Threads that all compute would keep those waiting that have to ask for the next page.
         self._reading = threading.Lock()
@@ -189,20 +194,19 @@ class WindowReader:
         page_size = self._pace.page_size
         return [window] if measure.total <= page_size else self._cut(window, measure, page_size)
 
-    def read(self, windows: Sequence[Window]) -> Iterator[Block]:
+    def read(
+        self, windows: Sequence[Window], *, on_cut: Callable[[list[Window]], None] = lambda _: None
+    ) -> Iterator[Block]:
         """Yield the entries of windows, in order and each window complete.
 
+        :param on_cut: called with the parts of a window that are read in its place, when its turn has come.
         :raises IncompleteReadError: a page did not hold what the service said it would.
         :raises ContensisError: a page could not be read.
         """
         line = deque(_Slot(window) for window in windows)
         with self._threads() as executor:
-            # Often empty, and then asked for again to be sure: nobody shall wait for that in the end.
-            for slot in line:
-                if slot.window.undated:
-                    slot.reading = executor.submit(self._read, slot.window)
             while line:
-                for slot in islice(line, self._concurrency + _WINDOWS_AHEAD):
+                for slot in islice(line, self._windows_ahead):
                     slot.reading = slot.reading or executor.submit(self._read, slot.window)
                 reading = line[0].reading
                 if reading is None or not wait([reading], timeout=_TICK_SECONDS).done:
@@ -214,6 +218,7 @@ class WindowReader:
                     self._on_progress(len(result.entries))
                     yield result
                 else:
+                    on_cut(result)
                     line.extendleft(_Slot(part) for part in reversed(result))
 
     @contextmanager
@@ -222,7 +227,7 @@ class WindowReader:
 
         There are more of them than requests may be under way: some look into what was answered.
         """
-        executor = ThreadPoolExecutor(self._concurrency + _WINDOWS_AHEAD, thread_name_prefix="contensis")
+        executor = ThreadPoolExecutor(self._windows_ahead, thread_name_prefix="contensis")
         try:
             yield executor
         finally:

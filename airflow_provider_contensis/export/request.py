@@ -56,6 +56,7 @@ class ExportRequest:
     :param destination: where they go.
     :param fields: the field paths to keep; None for whole entries.
     :param options: how they are read.
+    :param start_over: read everything afresh, even if an earlier try has read some of it.
     :param format_options: what may be chosen of the format.
     """
 
@@ -63,6 +64,7 @@ class ExportRequest:
     destination: Destination
     fields: tuple[str, ...] | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
+    start_over: bool = False
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
     @classmethod
@@ -75,6 +77,7 @@ class ExportRequest:
         fields: str | Iterable[str] | None = None,
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
+        start_over: bool | str = False,
         guard_formulas: bool | str = False,
         parquet_mode: str = "typed",
         misfits: str = "fail",
@@ -94,6 +97,7 @@ class ExportRequest:
             options=ReadOptions.from_arguments(
                 page_size=page_size, max_concurrent_requests=max_concurrent_requests
             ),
+            start_over=one_of("start_over", start_over, Literal["true", "false"]) == "true",
             format_options=FormatOptions(
                 guard_formulas=one_of("guard_formulas", guard_formulas, Literal["true", "false"]) == "true",
                 parquet_mode=one_of("parquet_mode", parquet_mode, Literal["typed", "raw"]),

@@ -124,7 +124,7 @@ class _LocalFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        prefix = _hidden_name(path.name)
+        prefix = hidden_name(path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError
@@ -315,7 +315,7 @@ class _MovedUpload(_ObjectFile):
 
     def __init__(self, filesystem: Any, path: str, owner: str) -> None:
         folder, _, name = path.rpartition("/")
-        prefix = f"{folder}/{_hidden_name(name)}"
+        prefix = f"{folder}/{hidden_name(name)}"
         own = f"{prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
         self._part = f"{own}.{secrets.token_hex(4)}.part"
         filesystem.makedirs(folder, exist_ok=True)
@@ -362,7 +362,7 @@ def told(path: object) -> Iterator[None]:
         raise failure from error
 
 
-def _hidden_name(name: str) -> str:
+def hidden_name(name: str) -> str:
     """Return how the temporary names of a file begin: told apart, and never too long."""
     return f".{name[:32]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
 

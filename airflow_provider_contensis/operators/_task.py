@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
 
-
+_SPOOL_KEY = "contensis.spool"
 _TOLD_TO_OUTLETS = ("destination", "project_id", "entries", "watermark")
 
 
@@ -49,6 +49,39 @@ def owner_of(context: Context) -> str:
     """Name the task instance, the same for all its tries."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
+
+
+class TaskMemory:
+    """What a task instance's tries tell each other, in the task state store of Airflow 3.3.
+
+    :param store: the context's `task_state_store`.
+    :param is_last: whether no other try will follow this one.
+    """
+
+    def __init__(self, store: Any, *, is_last: bool) -> None:
+        self._store = store
+        self.is_last = is_last
+
+    def recall(self) -> Any:
+        """Return what an earlier try has told; None if there is nothing."""
+        return self._store.get(_SPOOL_KEY)
+
+    def remember(self, pointer: dict[str, str]) -> None:
+        """Tell the tries to come."""
+        self._store.set(_SPOOL_KEY, pointer)
+
+    def forget(self) -> None:
+        """Tell them nothing any more."""
+        self._store.delete(_SPOOL_KEY)
+
+
+def memory_of(context: Context) -> TaskMemory | None:
+    """Return what a task's tries tell each other; None where Airflow has no place for it."""
+    store = context.get("task_state_store")
+    if store is None:
+        return None
+    ti = context["ti"]
+    return TaskMemory(store, is_last=getattr(ti, "try_number", 1) > getattr(ti, "max_tries", 0))
 
 
 def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:

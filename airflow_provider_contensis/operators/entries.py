@@ -16,6 +16,7 @@ from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
 from airflow_provider_contensis.operators._task import (
     failing_for_good,
     is_template,
+    memory_of,
     owner_of,
     settled,
     storage_for,
@@ -65,6 +66,8 @@ class ContensisExportEntriesOperator(BaseOperator):
         entry's JSON in a column `_raw`.
     :param page_size: entries a page, 1 to 10,000.
     :param max_concurrent_requests: pages asked for at the same time, 1 to 32.
+    :param start_over: read everything afresh, even if an earlier try has read some of it. Otherwise a retry
+        goes on from what an earlier try has read in the last day (Airflow 3.3 and later).
     :return: a small dict: `destination`, `files` (each with path, content type, rows, bytes, sha256),
         `entries`, `project_id`, `version_status`, `changed_from`, `changed_to`, `watermark` (the greatest
         change mark exported), `requests`, `seconds`.
@@ -94,6 +97,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         "misfits",
         "page_size",
         "max_concurrent_requests",
+        "start_over",
     )
     # No template_ext: a destination that ends in .json would be taken for a template file.
     template_fields_renderers = {"where": "json", "fields": "json", "field_link_depths": "json"}  # noqa: RUF012 - as BaseOperator declares it
@@ -125,6 +129,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         misfits: str = "fail",
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
+        start_over: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -150,6 +155,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.misfits = misfits
         self.page_size = page_size
         self.max_concurrent_requests = max_concurrent_requests
+        self.start_over = start_over
         # What a template will fill in is checked when the task starts; all the rest now.
         self._request(skip_templates=True)
 
@@ -164,7 +170,13 @@ class ContensisExportEntriesOperator(BaseOperator):
             with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
                 context["ti"].xcom_push(key=URL_KEY, value=hook.settings.root_url)
                 result = export_entries(
-                    hook.client, hook.project_id, request, storage=storage, root=root, owner=owner_of(context)
+                    hook.client,
+                    hook.project_id,
+                    request,
+                    storage=storage,
+                    root=root,
+                    owner=owner_of(context),
+                    memory=memory_of(context),
                 ).as_dict()
         tell_outlets(context, self.outlets, result)
         return result

@@ -7,9 +7,10 @@ import gzip
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
-from airflow_provider_contensis.sandbox import Catalogue, Sandbox, iso_catalogue
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
 from tests.provider.dags import run
+from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
+from tests.searches import IN_FLIGHT, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,6 +252,120 @@ def test_an_export_s_result_reaches_the_next_task(
         dag_run = run(dag)
     assert dag_run.state == "success"
     assert xcom(dag_run, "count") == 1_200
+
+
+needs_task_state_store = pytest.mark.skipif(
+    AIRFLOW < (3, 3), reason="before Airflow 3.3 a task remembers nothing from one try to the next"
+)
+
+
+class Away:
+    """A service that is away after some pages of entries, until it is told to come back."""
+
+    def __init__(self, after: int) -> None:
+        self.asked: list[str] = []
+        self.is_back = False
+        self._after = after
+
+    def __call__(self, request: Request) -> Response | None:
+        if (window := window_of(request)) is None:
+            return None
+        if len(self.asked) >= self._after and not self.is_back:
+            return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
+        self.asked.append(window)
+        return None
+
+
+def asked_again(windows: list[str], first: int) -> int:
+    """Return for how many windows a second try has asked again, of the first so many that were asked for."""
+    return len(set(windows[:first]) & set(windows[first:]))
+
+
+@needs_task_state_store
+@pytest.mark.parametrize("start_over", [False, True])
+def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_to_start_over(
+    small_catalogue: Catalogue,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    start_over: bool,
+) -> None:
+    seen: list[list[str]] = []
+
+    def retried(context: Any) -> None:
+        seen.append([path.suffix for path in tmp_path.iterdir()])
+        away.is_back = True
+
+    with DAG("retry", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export",
+            destination=f"{tmp_path}/x.jsonl",
+            page_size=30,
+            start_over="{{ params.start_over }}",
+            params={"start_over": start_over},
+            retries=1,
+            retry_delay=timedelta(0),
+            on_retry_callback=retried,
+        )
+    away = Away(after=25)
+    with Sandbox(small_catalogue, faults=away) as sandbox:
+        connect(sandbox)
+        assert run(dag).state == "success"
+    told = "".join(capfd.readouterr()) + caplog.text
+    assert seen == [[] if start_over else [".spool"]]
+    assert ("windows were read by an earlier try" in told) is not start_over
+    again = asked_again(away.asked, 25)
+    assert again == len(set(away.asked[:25])) if start_over else again <= IN_FLIGHT
+    assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+KILLED_DAG = """
+from datetime import datetime, timedelta, timezone
+from airflow.sdk import DAG
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+
+with DAG("killed", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+    ContensisExportEntriesOperator(
+        task_id="export", destination=DESTINATION, page_size=30, retries=1, retry_delay=timedelta(0)
+    )
+"""
+
+
+def process_with(path: Path) -> int:
+    """Return the id of the process that has locked a file."""
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    [process] = [int(lock[4]) for lock in locks if lock[5].endswith(f":{path.stat().st_ino}")]
+    return process
+
+
+@pytest.mark.slow
+@needs_task_state_store
+def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalogue, tmp_path: Path) -> None:
+    """With scheduler, API server and tasks in processes of their own."""
+    folder = tmp_path / "export"
+    asked: list[str] = []
+
+    def kill_in_the_middle(request: Request) -> None:
+        if (window := window_of(request)) is not None:
+            asked.append(window)
+            if len(asked) == 25:
+                [spool] = folder.glob(".*.spool")
+                os.kill(process_with(spool), signal.SIGKILL)
+
+    dag = KILLED_DAG.replace("DESTINATION", repr(f"{folder}/x.jsonl"))
+    with (
+        Sandbox(small_catalogue, faults=kill_in_the_middle) as sandbox,
+        Deployment(tmp_path, dags={"killed.py": dag}, connection=sandbox.connection_json) as airflow,
+    ):
+        state = airflow.run("killed")
+        told = airflow.task_log("export")
+    assert state == "success", told
+    assert "windows were read by an earlier try" in told
+    assert asked_again(asked, 25) <= IN_FLIGHT
+    assert sorted((folder / "x.jsonl").read_bytes().splitlines()) == sorted(small_catalogue.entries())
+    assert [path.name for path in folder.iterdir()] == ["x.jsonl"]
 
 
 def test_refused_credentials_fail_the_task_at_once_though_retries_remain(

@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_contensis.api.errors import ConfigurationError, ServerError
+from airflow_provider_contensis.operators._task import memory_of
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
 
@@ -85,6 +86,7 @@ class TestArguments:
             ({"parquet_mode": "wide"}, "parquet_mode must be one of typed, raw"),
             ({"misfits": "drop"}, "misfits must be one of fail, raw"),
             ({"guard_formulas": "perhaps"}, "guard_formulas must be one of true, false"),
+            ({"start_over": "perhaps"}, "start_over must be one of true, false"),
             ({"file_format": "xml"}, "file_format must be one of jsonl, json, csv, parquet"),
         ],
     )
@@ -156,6 +158,27 @@ class TestArguments:
         stored = json.loads(json.dumps(Serialization.to_dict(dag)))
         again = Serialization.from_dict(stored)
         assert set(again.task_ids) == {"export", "mapped"}
+
+
+class TestWhatARetryKnows:
+    def test_is_nothing_where_airflow_has_no_place_for_it(self) -> None:
+        assert memory_of(CONTEXT) is None
+
+    @pytest.mark.parametrize(
+        ("tries", "is_last"),
+        [
+            ({"try_number": 1, "max_tries": 1}, False),
+            ({"try_number": 2, "max_tries": 1}, True),
+            ({"try_number": 1, "max_tries": 0}, True),
+            ({"try_number": 4, "max_tries": 4}, False),  # cleared, with one retry
+            ({}, True),  # not told by this version
+        ],
+    )
+    def test_is_kept_while_retries_are_left(self, tries: dict[str, int], is_last: bool) -> None:
+        context: Any = {"ti": SimpleNamespace(**tries), "task_state_store": object()}
+        memory = memory_of(context)
+        assert memory is not None
+        assert memory.is_last is is_last
 
 
 class TestARun:

@@ -1,0 +1,23 @@
+"""What the searches that a sandbox receives ask for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.sandbox import Request
+
+IN_FLIGHT = 2 * 4  # windows: requests at a time, and as many that wait for their turn
+
+
+def window_of(request: Request) -> str | None:
+    """Return the window of which a page is asked for; None if it is something else that is asked for."""
+    if request.kind != "search":
+        return None
+    query = json.loads(request.body or request.query["query"])
+    if query["pageSize"] == 1:  # it measures
+        return None
+    # The second page of a window begins elsewhere, but ends where the first one does.
+    ends = [clause for clause in query["where"] if "greaterThanOrEqualTo" not in clause]
+    return json.dumps(ends, sort_keys=True)
