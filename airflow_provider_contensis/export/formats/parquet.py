@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # Entries become columns in batches, and batches a row group: each ends at so many rows or bytes of JSON. What
 # the entries are decides that, never how they came, so that the same entries give the same bytes.
 _BATCH_ROWS = 2048
-_BATCH_BYTES = 8 << 20
+_BATCH_BYTES = 2 << 20
 _GROUP_ROWS = 65_536
-_GROUP_BYTES = 64 << 20
+_GROUP_BYTES = 32 << 20
 
 
 class ParquetWriter:
