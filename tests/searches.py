@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_provider_contensis.sandbox import Request
 
-IN_FLIGHT = 2 * 4  # windows: requests at a time, and as many that wait for their turn
+# Windows: requests at a time, what is read ahead of the one that is written, and entries without a time.
+IN_FLIGHT = 4 + 4 + 1
 
 
 def window_of(request: Request) -> str | None:

@@ -2,8 +2,8 @@
 
 No query of the service can be trusted past 10,000 rows (API notes, section 4.6), so what is larger than a
 page is cut by `sys.version.created`: that time never changes, so no entry moves between windows while they
-are read. The windows of a query cover it by construction: one asks for entries without a time, the first
-range has no lower bound, the last no upper one.
+are read. The windows of a query cover it by construction: the first has no lower bound, the last no upper
+one, and one more asks for entries without a time.
 """
 
 from __future__ import annotations
@@ -181,9 +181,8 @@ def _cut_by_created(window: Window, marks: list[str]) -> list[Window]:
     bounds = [window.created_from, *marks, window.created_to]
     parts = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(bounds)]
     if window.is_whole:
-        # No range holds an entry without a created time. That part comes first: it is often empty, and then
-        # asked for again to be sure, which nobody shall wait for in the end.
-        parts.insert(0, replace(window, undated=True))
+        # No range holds an entry without a created time.
+        parts.append(replace(window, undated=True))
     return parts
 
 

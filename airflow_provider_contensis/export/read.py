@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _TICK_SECONDS = 1.0
 _MOST_COUNTED = 10_000  # a count may stop there (API notes, section 4.6)
+# Windows that are read beyond those under way, so that no thread idles while one is written.
+_MORE_WINDOWS = 4
 # Each window ends in a page that is not full: where pages are small, a window aims at several.
 _WINDOW_ENTRIES = 1_000
 _MOST_PAGES = 10
@@ -166,8 +168,7 @@ class WindowReader:
         self._field_link_depths = field_link_depths
         self._pace = Pace(page_size, max_concurrent_requests)
         self._concurrency = max_concurrent_requests
-        # As many again wait for their turn to be asked for or written, so that no request does.
-        self._windows_ahead = 2 * max_concurrent_requests
+        self._windows_ahead = max_concurrent_requests + _MORE_WINDOWS
         self._on_progress = on_progress
         # Threads that all compute would keep those waiting that have to ask for the next page.
         self._reading = threading.Lock()
@@ -206,8 +207,11 @@ class WindowReader:
         line = deque(_Slot(window) for window in windows)
         with self._threads() as executor:
             while line:
-                for slot in islice(line, self._windows_ahead):
-                    slot.reading = slot.reading or executor.submit(self._read, slot.window)
+                for number, slot in enumerate(islice(line, 3 * self._windows_ahead)):
+                    # Of entries without a created time there are often none, which is asked for again to be
+                    # sure: begun early, nobody waits for that in the end.
+                    if number < self._windows_ahead or slot.window.undated:
+                        slot.reading = slot.reading or executor.submit(self._read, slot.window)
                 reading = line[0].reading
                 if reading is None or not wait([reading], timeout=_TICK_SECONDS).done:
                     self._on_progress(0)
