@@ -46,18 +46,19 @@ class Cell:
 
     :param latency_ms: before each answer.
     :param page_size: entries a page.
-    :param rounds: at the most; where waiting takes nearly all the time, figures hardly vary.
+    :param lone_rounds: at the most, of those with one connection: where waiting takes nearly all of their
+        time, their figures hardly vary.
     """
 
     latency_ms: int
     page_size: int
-    rounds: int = 1_000
+    lone_rounds: int = 1_000
 
     def __str__(self) -> str:
         return f"{self.latency_ms} ms, {self.page_size:,} a page"
 
 
-CELLS = (Cell(0, 1000), Cell(100, 1000), Cell(0, 100), Cell(100, 100, rounds=3))
+CELLS = (Cell(0, 1000), Cell(100, 1000), Cell(0, 100), Cell(100, 100, lone_rounds=1))
 QUICK_CELLS = (Cell(0, 1000), Cell(100, 1000))
 GROWTH = (10_000, 100_000, 1_000_000)
 GROWTH_SUFFIXES = ("jsonl", "parquet")

@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = _Bench(server, missing, options.limit)
         for number in range(options.rounds):
             for cell in cells:
-                if number < cell.rounds:
-                    samples += bench.round(
-                        _in(contenders, cell, quick=options.quick), cell, options.entries, number
-                    )
+                measured = _in(contenders, cell, quick=options.quick)
+                if number >= cell.lone_rounds:
+                    measured = [contender for contender in measured if contender.connections > 1]
+                samples += bench.round(measured, cell, options.entries, number)
         for number in range(min(options.rounds, 3)):
             for entries in growth:
                 grown += bench.round(_growing(contenders), matrix.CELLS[0], entries, number)

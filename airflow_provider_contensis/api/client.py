@@ -28,7 +28,7 @@ from airflow_provider_contensis.api.errors import (
 )
 from airflow_provider_contensis.api.query import link_params
 from airflow_provider_contensis.api.retry import RetryPolicy, parse_retry_after
-from airflow_provider_contensis.api.transport import Body, ContensisSession, Memory, exchange
+from airflow_provider_contensis.api.transport import Body, ContensisSession, BodyMemory, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +119,7 @@ class ContensisClient:
         self._announcing = threading.Lock()
         self._tokens = tokens
         self._closed = threading.Event()
-        self._memory = Memory()
+        self._memory = BodyMemory()
         self.session = ContensisSession(self.root_url, timeout=timeout, verify=verify, proxies=proxies)
         self.session.auth = ContensisAuth(self.root_url, self._token_value)
 

@@ -224,7 +224,7 @@ class ContensisSession(requests.Session):
         """Keep the Authorization header: redirects stay on this host, and .netrc has no say."""
 
 
-class Memory:
+class BodyMemory:
     """Memory for large bodies, lent again once nothing refers to what was read into it.
 
     Malloc keeps what each thread gives back, in pieces that fit nothing else: an export took 70 MB for 40.
@@ -252,7 +252,7 @@ class Body:
     :param memory: where it is kept.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self.view = memoryview(b"")
         self.spans_lines = False

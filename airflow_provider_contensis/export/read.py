@@ -283,9 +283,12 @@ class WindowReader:
 
     def _extent(self, window: Window, page: _Page, last: _Page | None = None) -> Measure:
         """Return how large a window is, and when the first and last of its entries were created."""
-        heads = [*page.heads[:1], *(last or self._end(window, "desc")).heads]
-        created = [head.created for head in heads] or [None]
-        return Measure(page.total, created[0], created[-1])
+        last = last or self._end(window, "desc")
+        return Measure(
+            page.total,
+            page.heads[0].created if page.heads else None,
+            last.heads[0].created if last.heads else None,
+        )
 
     def _end(self, window: Window, direction: str = "asc") -> _Page:
         """Return the first entry of a window, or its last."""
