@@ -28,7 +28,7 @@ from airflow_provider_contensis.api.errors import (
 )
 from airflow_provider_contensis.api.query import link_params
 from airflow_provider_contensis.api.retry import RetryPolicy, parse_retry_after
-from airflow_provider_contensis.api.transport import Body, ContensisSession, BodyMemory, exchange
+from airflow_provider_contensis.api.transport import Body, BodyMemory, ContensisSession, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
