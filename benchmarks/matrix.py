@@ -72,6 +72,17 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
     formats = list(suffixes)
     ours = [_ours(suffix, 8, everywhere=suffix == "jsonl") for suffix in formats]
     ours += [_ours("jsonl", connections, everywhere=False) for connections in (4, 1)]
+    ours.append(
+        Contender(
+            key="ours.jsonl-kept.8",
+            title="**the same to .jsonl, with retries left on Airflow 3.3: it keeps a spool**",
+            script="ours",
+            environment="ours",
+            variant="jsonl kept",
+            connections=8,
+            everywhere=False,
+        )
+    )
     parquet = "ours.parquet.8" if "parquet" in formats else ""
     return [
         *ours,
