@@ -40,6 +40,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
             ("faults met", faults.total()),
             ("calls repeated", warnings["retry"]),
             ("edits made meanwhile", edits.total()),
+            ("retries that went on from what was read", sum(outcome.continued for outcome in outcomes)),
             ("parts found short, and read again", warnings["entries"]),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),

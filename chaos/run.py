@@ -9,11 +9,12 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_contensis.api.auth import Credentials, TokenCache
-from airflow_provider_contensis.api.client import ContensisClient
+from airflow_provider_contensis.api.client import ContensisClient, SearchAnswer
 from airflow_provider_contensis.api.errors import ContensisError
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.export.entries import export_entries
@@ -54,6 +55,7 @@ class Outcome:
         part found short and read again.
     :param faults: met by requests, by name.
     :param edits: made meanwhile, by name.
+    :param continued: how many tries went on from what an earlier one had read.
     """
 
     seed: int
@@ -68,6 +70,47 @@ class Outcome:
     warnings: Counter[str]
     faults: Counter[str]
     edits: Counter[str]
+    continued: int = 0
+
+
+class _BrokenOffError(Exception):
+    """What ends a task from outside, such as Airflow's time limit."""
+
+
+class _Client(ContensisClient):
+    """A client whose task ends after some searches.
+
+    :param searches: None for no end.
+    """
+
+    def __init__(self, *args: Any, searches: int | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last = searches
+        self._number = count(1)
+
+    def search(self, *args: Any, **kwargs: Any) -> SearchAnswer:
+        if next(self._number) == self._last:
+            raise _BrokenOffError
+        return super().search(*args, **kwargs)
+
+
+class _Memory:
+    """What the tries of one export tell each other."""
+
+    def __init__(self) -> None:
+        self.is_last = False
+        self.recalled = 0
+        self._pointer: dict[str, str] | None = None
+
+    def recall(self) -> dict[str, str] | None:
+        self.recalled += self._pointer is not None
+        return self._pointer
+
+    def remember(self, pointer: dict[str, str]) -> None:
+        self._pointer = pointer
+
+    def forget(self) -> None:
+        self._pointer = None
 
 
 def run(seed: int) -> Outcome:
@@ -104,7 +147,8 @@ def run_scenario(scenario: Scenario) -> Outcome:
         place = Path(folder)
         _put_older(scenario, place)
         before = files_below(place)
-        told, error = _export(scenario, sandbox, place)
+        memory = _Memory()
+        told, error = _export(scenario, sandbox, place, memory)
         seconds = time.monotonic() - started
         after = files_below(place)
         requests = sandbox.count()
@@ -126,25 +170,36 @@ def run_scenario(scenario: Scenario) -> Outcome:
         warnings=warnings.counts,
         faults=mixture.injected,
         edits=editors.made,
+        continued=memory.recalled,
     )
 
 
-def _export(scenario: Scenario, sandbox: Sandbox, place: Path) -> tuple[int, Exception | None]:
-    """Export; return how many entries it tells, or what it failed with."""
+def _export(
+    scenario: Scenario, sandbox: Sandbox, place: Path, memory: _Memory
+) -> tuple[int, Exception | None]:
+    """Export, in as many tries as it takes; return how many entries it tells, or what it failed with."""
     request = ExportRequest.from_arguments(
         destination=f"{place}/{scenario.destination}", **scenario.arguments
     )
-    credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, _SCOPES)
-    client = ContensisClient(credentials, timeout=_TIMEOUT_SECONDS, retry=_HASTY, tokens=TokenCache())
-    watchdog = threading.Timer(_LONGEST_SECONDS, client.close)
-    watchdog.start()
-    try:
-        return export_entries(client, sandbox.project_id, request).entries, None
-    except Exception as error:  # noqa: BLE001  # any that is not ours is what this looks for
-        return 0, error
-    finally:
-        watchdog.cancel()
-        client.close()
+    for searches in (*scenario.broken_off, None):
+        memory.is_last = searches is None
+        credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, _SCOPES)
+        client = _Client(
+            credentials, timeout=_TIMEOUT_SECONDS, retry=_HASTY, tokens=TokenCache(), searches=searches
+        )
+        watchdog = threading.Timer(_LONGEST_SECONDS, client.close)
+        watchdog.start()
+        try:
+            return export_entries(client, sandbox.project_id, request, memory=memory).entries, None
+        except _BrokenOffError:
+            continue
+        except Exception as error:  # noqa: BLE001  # any that is not ours is what this looks for
+            if memory.is_last or not getattr(error, "retryable", False):
+                return 0, error
+        finally:
+            watchdog.cancel()
+            client.close()
+    raise AssertionError("the last try is not broken off")
 
 
 def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:

@@ -64,6 +64,7 @@ class Scenario:
     :param retry_after: seconds that 429 asks to wait.
     :param slow: seconds that what is slow takes.
     :param sandbox: its other options.
+    :param broken_off: after how many searches each try but the last is broken off.
     """
 
     seed: int
@@ -81,6 +82,7 @@ class Scenario:
     retry_after: int
     slow: float
     sandbox: dict[str, Any]
+    broken_off: tuple[int, ...] = ()
 
     def catalogue(self) -> Catalogue:
         """Return the content, the same each time."""
@@ -158,6 +160,7 @@ def draw_scenario(seed: int) -> Scenario:
             "gzip": chance.random() < 0.5,
             "beyond_window": chance.choice(("error", "empty")),
         },
+        broken_off=tuple(chance.randint(2, 40) for _ in range(chance.choice((0, 0, 0, 1, 1, 2)))),
     )
 
 

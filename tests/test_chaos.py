@@ -11,6 +11,8 @@ from airflow_provider_contensis.api.errors import IncompleteReadError
 from airflow_provider_contensis.export import read
 from airflow_provider_contensis.export.entries import EntryReader
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
+from airflow_provider_contensis.export.read import Block
+from airflow_provider_contensis.export.spool import Spool
 from airflow_provider_contensis.export.storage import LocalStorage
 from chaos.__main__ import main
 from chaos.report import report
@@ -55,6 +57,7 @@ def test_exports_under_random_faults_and_edits_keep_their_promises() -> None:
     assert sum(outcome.faults.total() for outcome in outcomes) > 100
     assert sum(outcome.edits.total() for outcome in outcomes) > 100
     assert sum(outcome.error is None for outcome in outcomes) > 20
+    assert sum(outcome.continued for outcome in outcomes) > 5
 
 
 class TestASeed:
@@ -105,6 +108,22 @@ class TestTheOracle:
 
         monkeypatch.setattr(JsonLinesWriter, "write", write_changed)
         assert complaint in " ".join(run_scenario(CALM).violations)
+
+    def test_is_content_with_a_retry_that_continues(self) -> None:
+        outcome = run_scenario(replace(CALM, broken_off=(10, 6)))
+        assert (outcome.violations, outcome.error, outcome.entries, outcome.continued) == ([], None, 270, 2)
+
+    def test_finds_what_a_retry_forgets_of_what_was_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        replay = Spool.replay
+
+        def forget_one(self: Spool) -> Iterator[Any]:
+            for number, block in enumerate(replay(self)):
+                yield block if number else Block(block.window, block.entries[:-1], block.heads[:-1])
+
+        monkeypatch.setattr(Spool, "replay", forget_one)
+        monkeypatch.setattr(EntryReader, "_prove", lambda *_: iter(()))
+        outcome = run_scenario(replace(CALM, broken_off=(12,)))
+        assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
     def test_finds_that_the_proof_was_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         check = read._checked

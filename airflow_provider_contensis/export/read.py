@@ -229,9 +229,11 @@ class WindowReader:
     def _threads(self) -> Iterator[ThreadPoolExecutor]:
         """Lend threads; on a failure nobody waits for those that are still asking.
 
-        There are more of them than requests may be under way: some look into what was answered.
+        There are more of them than requests may be under way, as some look into what was answered; but
+        where that is one, all comes in an order that can be repeated.
         """
-        executor = ThreadPoolExecutor(self._windows_ahead, thread_name_prefix="contensis")
+        number = self._windows_ahead if self._concurrency > 1 else 1
+        executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
         try:
             yield executor
         finally:
