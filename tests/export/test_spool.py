@@ -587,16 +587,14 @@ class TestARetry:
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
         assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
 
-    def test_after_many_failures_has_asked_for_little_more_than_one_try_would(
+    def test_after_many_failures_has_asked_for_few_windows_more_than_one_try_would(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         with Sandbox(catalogue) as sandbox:
-            undisturbed = ask(lambda: export(sandbox, "first.jsonl"), sandbox)
-            asked: list[str] = []
-            for _ in range(3):
-                asked += fail(lambda: export(sandbox), sandbox, 15)
-            asked += ask(lambda: export(sandbox), sandbox)
-        assert len(asked) <= len(undisturbed) + 3 * IN_FLIGHT
+            undisturbed = set(ask(lambda: export(sandbox, "first.jsonl"), sandbox))
+            windows = [set(fail(lambda: export(sandbox), sandbox, 15)) for _ in range(3)]
+            windows.append(set(ask(lambda: export(sandbox), sandbox)))
+        assert sum(map(len, windows)) <= len(undisturbed) + 3 * IN_FLIGHT
         assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "first.jsonl").read_bytes()
 
     @pytest.mark.parametrize(
@@ -614,7 +612,7 @@ class TestARetry:
             export(sandbox, f"a/{name}", misfits="raw")
             fail(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox, 25)
             asked = ask(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox)
-        assert len(asked) < 40
+        assert len(set(asked)) < 25  # windows, of which there are as many
         assert content("a") == content("b")
 
     def test_to_an_object_store_goes_on_too(
