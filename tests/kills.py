@@ -17,6 +17,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from airflow_provider_contensis.sandbox import Catalogue, Request, Sandbox, synthetic_catalogue
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import ForkServerContext, ForkServerProcess
     from multiprocessing.synchronize import Event
-    from pathlib import Path
 
     from airflow_provider_contensis.export.storage import PendingFile, Storage
 
@@ -294,7 +294,9 @@ class Kills:
         old, new = self._wholes[self._stands], self._wholes[1 - self._stands]
         self.counted[what_is_seen(self.place.files(), old, new)] += 1
         self.counted["kills"] += 1
-        continues = self._memory.exists()
+        # A try killed at its very end has removed its spool, and perhaps not yet what leads to it.
+        pointer = json.loads(self._memory.read_text()) if self._memory.exists() else None
+        continues = pointer is not None and Path(pointer["path"]).exists()
         run(self._services[1 - self._stands], self.place.destination, self._memory)
         again = len(asked & self._ask_anew()) if continues else 0
         self.counted["continued"] += continues

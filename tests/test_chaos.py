@@ -121,7 +121,7 @@ class TestTheOracle:
                 yield block if number else Block(block.window, block.entries[:-1], block.heads[:-1])
 
         monkeypatch.setattr(Spool, "replay", forget_one)
-        monkeypatch.setattr(EntryReader, "_prove", lambda *_: iter(()))
+        monkeypatch.setattr(EntryReader, "_prove", lambda *_, **__: iter(()))
         outcome = run_scenario(replace(CALM, broken_off=(12,)))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
@@ -134,7 +134,7 @@ class TestTheOracle:
             )
             return check(answer, window, size)
 
-        def prove_nothing(self: EntryReader, *_: Any) -> Iterator[Any]:
+        def prove_nothing(self: EntryReader, *_: Any, **__: Any) -> Iterator[Any]:
             yield from ()
 
         monkeypatch.setattr(read, "_checked", believe)

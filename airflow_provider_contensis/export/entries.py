@@ -182,7 +182,7 @@ class EntryReader:
         for block in self._planned(plan, spool):
             done.append(_ReadWindow(block.window, block.fingerprints, block.is_dated))
             yield block
-        yield from self._prove(plan, done)
+        yield from self._prove(plan, done, is_old=spool is not None and spool.plan is not None)
 
     def _planned(self, plan: Plan, spool: Spool | None) -> Iterator[Block]:
         """Yield the windows of a plan."""
@@ -197,16 +197,20 @@ class EntryReader:
             spool.add(block)
             yield block
 
-    def _prove(self, plan: Plan, done: Sequence[_ReadWindow]) -> Iterator[Block]:
+    def _prove(self, plan: Plan, done: Sequence[_ReadWindow], *, is_old: bool = False) -> Iterator[Block]:
         """Check that the windows of each part add up to the part itself; yield what they lacked.
 
         Where they do not, somebody may have published an entry into a window that was already read, or
         the service may have kept something back: windows that have grown are read again.
+
+        :param is_old: whether the plan is an earlier try's.
         """
-        # Where there are fewer than planned, something was deleted, or kept back: its windows tell which.
+        # What was read of an earlier try's plan may have been deleted since, and hide what is missing.
         found = _found(done)
-        fewer = {part.window.part for part in plan.parts if found[part.window.part] < part.total}
-        yield from self._missing([each for each in done if each.window.part in fewer])
+        unsure = [part.window for part in plan.parts if is_old or found[part.window.part] != part.total]
+        for window, total in zip(unsure, self._windows.totals(unsure), strict=True):
+            if found[window.part] != total:
+                yield from self._missing([each for each in done if each.window.part == window.part])
         for attempt in range(_PROOF_ATTEMPTS):
             short = self._short(plan, done)
             if not short:

@@ -85,6 +85,12 @@ class Window:
             clauses.append({"not": {"or": starts}})
         return clauses
 
+    def may_hold(self, entry_id: str) -> bool:
+        """Return whether it asks for an entry's id."""
+        prefix, text = self.id_prefix, entry_id.lower()
+        follows = text[len(prefix) : len(prefix) + 1]
+        return text.startswith(prefix) and not (self.other_ids and follows and follows in _HEX_DIGITS)
+
     def __str__(self) -> str:
         name = f"{self.content_type_id or 'other content types'} in {self.language}"
         if self.undated:
@@ -93,6 +99,8 @@ class Window:
             name += f", created from {self.created_from or 'the beginning'} to {self.created_to or 'now'}"
         if self.id_prefix:
             name += f", ids starting with {self.id_prefix}"
+        if self.other_ids:
+            name += ", other ids"
         return name
 
 

@@ -249,7 +249,7 @@ class WindowReader:
         longest = 2 * page.size * self._pages(page.size) if follows else page.size
         if page.total > longest or page.total >= _MOST_COUNTED:
             return self._cut(window, self._extent(window, page), page.size)
-        entries, heads = page.entries, page.heads
+        first, entries, heads = page, page.entries, page.heads
         seen = set() if page.is_last else {head.identity for head in heads}
         rest, begun_at = window, None
         while not page.is_last:
@@ -265,6 +265,9 @@ class WindowReader:
             entries = [*entries, *(page.entries[number] for number in fresh)]
             heads = [*heads, *(page.heads[number] for number in fresh)]
             seen.update(head.identity for head in page.heads)
+        if len(entries) < first.total and self._end(window).total > len(entries):
+            # What was shown as a page that follows was another one, within its bounds.
+            return self._cut(window, self._extent(window, first), first.size)
         return Block(window, entries, heads)
 
     def _cut(self, window: Window, measure: Measure, page_size: int) -> list[Window]:
@@ -371,9 +374,9 @@ def _stranger(window: Window, heads: Sequence[Head]) -> Head | None:
             or (upper is not None and moment >= upper)
         ):
             return head
-    if not window.id_prefix:
+    if not (window.id_prefix or window.other_ids):
         return None
-    return next((head for head in heads if not head.sys.id.lower().startswith(window.id_prefix)), None)
+    return next((head for head in heads if not window.may_hold(head.sys.id)), None)
 
 
 def _starts(page: _Page) -> str | None:

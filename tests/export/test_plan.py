@@ -124,3 +124,10 @@ def test_a_window_tells_what_it_is() -> None:
     assert str(ROOT) == "film in en-GB"
     assert str(windows[0]).startswith("film in en-GB, created from the beginning to 2020-")
     assert str(Window("cy", None, ())) == "other content types in cy"
+
+
+def test_a_window_of_other_ids_holds_none_that_a_digit_begins() -> None:
+    *by_digit, other = cut(ROOT, Measure(12_000, "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), aim=500)
+    assert [window.may_hold("A7-x") for window in (*by_digit, other)] == [n == 10 for n in range(17)]
+    assert other.may_hold("zebra")
+    assert str(other) == "film in en-GB, other ids"

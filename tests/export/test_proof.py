@@ -20,6 +20,7 @@ from airflow_provider_contensis.sandbox import (
     Sandbox,
     synthetic_catalogue,
 )
+from tests.searches import window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +123,51 @@ def test_a_window_kept_back_while_as_much_is_deleted_elsewhere(export: Callable[
     rows = export(catalogue, keep_back, 30, max_concurrent_requests=1)
     assert kept_back
     assert {json.loads(row)["sys"]["id"] for row in rows} >= set(ids[kept_back[0] :])
+
+
+def test_an_empty_page_where_one_follows_while_as_much_is_published_elsewhere(
+    export: Callable[..., list[bytes]],
+) -> None:
+    """As many as it keeps back: what was read is then what was planned."""
+    catalogue = synthetic_catalogue(300, body_bytes=50)
+    ids = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
+    for entry_id in ids[-60:]:
+        catalogue.unpublish(entry_id)
+    begun: set[str] = set()
+    hidden: list[str] = []
+    back: list[str] = []
+
+    def hide(request: Request) -> Response | None:
+        window = window_of(request)
+        if window in begun and not hidden:
+            hidden.append(window)
+            back.extend(ids[-60:][: json.loads(request.answer().body)["totalCount"] - 1])
+            for entry_id in back:
+                catalogue.publish(entry_id)
+            return Response.json({"totalCount": 0, "items": []})
+        begun.update({window} if window else ())
+        return None
+
+    rows = export(catalogue, hide, 20, max_concurrent_requests=1)
+    assert back
+    assert sorted(json.loads(row)["sys"]["id"] for row in rows) == sorted(ids[:-60] + back)
+
+
+def test_an_entry_shown_where_ids_of_another_kind_are_asked_for(export: Callable[..., list[bytes]]) -> None:
+    """Entries created at one moment are told apart by their ids, the last window holding all other ids."""
+    catalogue = synthetic_catalogue(60, same_created=60, body_bytes=50)
+    others: list[Response] = []
+    repeated: list[Request] = []
+
+    def repeat(request: Request) -> Response | None:
+        if window_of(request) is None:
+            return None
+        if any("not" in clause for clause in json.loads(request.body)["where"]):
+            repeated.append(request)
+            return others[-1] if len(repeated) == 1 else None
+        others.append(request.answer())
+        return None
+
+    rows = export(catalogue, repeat, 20, max_concurrent_requests=1)
+    assert repeated
+    assert sorted(rows) == sorted(catalogue.entries("published"))
