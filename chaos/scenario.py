@@ -139,6 +139,8 @@ def draw_scenario(seed: int) -> Scenario:
     destination = _destination(chance, arguments)
     weather = chance.choices(("none", "few", "many", "storm"), (20, 45, 30, 5))[0]
     edits = chance.choices(("none", "few", "many"), (25, 45, 30))[0]
+    if edits == "many":  # on smaller pages more would be created than is read
+        arguments["page_size"] = max(10, arguments["page_size"])
     return Scenario(
         seed=seed,
         kinds=kinds,

@@ -179,7 +179,7 @@ class WindowReader:
         :raises ContensisError: the service could not be asked.
         """
         with self._threads() as executor:
-            return [page.total for page in executor.map(self._end, windows)]
+            return [page.total for page in executor.map(self._counted, windows)]
 
     def measure(self, windows: Sequence[Window]) -> list[Measure]:
         """Return how large windows are; as `totals`."""
@@ -281,10 +281,16 @@ class WindowReader:
         return max(1, min(_MOST_PAGES, _WINDOW_ENTRIES // page_size))
 
     def _measure(self, window: Window, last: Future[_Page] | None) -> Measure:
+        page, far = (self._end(window), last.result()) if last else (self._counted(window), None)
+        total = max(page.total, far.total if far else 0)
+        if total <= self._pace.page_size:
+            return Measure(total)
+        return self._extent(window, replace(page, total=total), far)
+
+    def _counted(self, window: Window) -> _Page:
+        """Return the first entry of a window; that there is none does not show what it is an answer to."""
         page = self._end(window)
-        if page.total <= self._pace.page_size:
-            return Measure(page.total)
-        return self._extent(window, page, last.result() if last else None)
+        return page if page.total else self._end(window)
 
     def _extent(self, window: Window, page: _Page, last: _Page | None = None) -> Measure:
         """Return how large a window is, and when the first and last of its entries were created."""

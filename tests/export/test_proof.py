@@ -171,3 +171,24 @@ def test_an_entry_shown_where_ids_of_another_kind_are_asked_for(export: Callable
     rows = export(catalogue, repeat, 20, max_concurrent_requests=1)
     assert repeated
     assert sorted(rows) == sorted(catalogue.entries("published"))
+
+
+@pytest.mark.parametrize("max_concurrent_requests", [1, 4])
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+def test_a_content_type_that_seems_empty_when_it_is_counted(
+    export: Callable[..., list[bytes]], direction: str, max_concurrent_requests: int
+) -> None:
+    catalogue = synthetic_catalogue(100, body_bytes=50)
+    hidden: list[Request] = []
+
+    def hide(request: Request) -> Response | None:
+        if request.kind != "search" or hidden or direction not in json.loads(request.body)["orderBy"][0]:
+            return None
+        if json.loads(request.answer().body)["items"]:
+            hidden.append(request)
+            return Response.json({"totalCount": 0, "items": []})
+        return None
+
+    rows = export(catalogue, hide, 20, max_concurrent_requests=max_concurrent_requests)
+    assert hidden
+    assert sorted(rows) == sorted(catalogue.entries("published"))
