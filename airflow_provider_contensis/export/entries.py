@@ -136,6 +136,7 @@ class EntryReader:
         :raises ContensisError: the service could not be asked.
         """
         query = self._query
+        self._client.access_token()  # if it is refused, then once, and not to each of two threads
         with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
             listed = thread.submit(self._content_types)
             languages = self._languages()
