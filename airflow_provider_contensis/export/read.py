@@ -245,15 +245,15 @@ class WindowReader:
         if not page.total and self._end(window).total:
             page = self._page(window)  # an empty page does not show what it is a page of
         # Asking from a time on would leave out entries without one, which only a whole query may hold.
-        follows = _starts(page) is not None and not window.is_whole
+        follows = bool(page.heads) and _mark(page.heads[-1]) is not None and not window.is_whole
         longest = 2 * page.size * self._pages(page.size) if follows else page.size
         if page.total > longest or page.total >= _MOST_COUNTED:
             return self._cut(window, self._extent(window, page), page.size)
         first, entries, heads = page, page.entries, page.heads
         seen = set() if page.is_last else {head.identity for head in heads}
-        rest, begun_at = window, None
+        rest, begun_at = window, _mark(heads[0]) if heads else None
         while not page.is_last:
-            begin = _starts(page) if follows else None
+            begin = _mark(page.heads[-1]) if follows else None
             if begin is None or begin == begun_at:
                 if page.is_all and self._end(rest).total <= page.total:
                     break
@@ -385,11 +385,11 @@ def _stranger(window: Window, heads: Sequence[Head]) -> Head | None:
     return next((head for head in heads if not window.may_hold(head.sys.id)), None)
 
 
-def _starts(page: _Page) -> str | None:
-    """Return the time from which the next page is asked for; None if it is hidden.
+def _mark(head: Head) -> str | None:
+    """Return the time from which a page that follows an entry is asked for; None if it is hidden.
 
     Cut to the millisecond, as finely as the search index can tell times apart: entries that it puts
-    behind the last one of the page are not earlier than that.
+    behind this one are not earlier than that.
     """
-    moment = as_datetime(page.heads[-1].created) if page.heads else None
+    moment = as_datetime(head.created)
     return None if moment is None else mark(moment - timedelta(microseconds=moment.microsecond % 1000))
