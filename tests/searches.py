@@ -16,7 +16,10 @@ def window_of(request: Request) -> str | None:
     """Return the window of which a page is asked for; None if it is something else that is asked for."""
     if request.kind != "search":
         return None
-    query = json.loads(request.body or request.query["query"])
+    text = request.body or request.query.get("query")
+    if not text:  # whoever asked was killed meanwhile
+        return None
+    query = json.loads(text)
     if query["pageSize"] == 1:  # it measures
         return None
     # The second page of a window begins elsewhere, but ends where the first one does.
