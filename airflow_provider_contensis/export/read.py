@@ -78,7 +78,7 @@ _HEAD = msgspec.json.Decoder(Head)
 
 
 def heads_of(entries: Sequence[msgspec.Raw]) -> list[Head]:
-    """Return the heads of entries that were read before."""
+    """Return the heads of entries."""
     return [_HEAD.decode(entry) for entry in entries]
 
 
@@ -337,7 +337,7 @@ class WindowReader:
 def _checked(answer: EntriesPage, window: Window, size: int) -> _Page:
     """Return a page whose entries are as many as the service says there are, all different, all asked for."""
     try:
-        heads = [_HEAD.decode(entry) for entry in answer.items]
+        heads = heads_of(answer.items)
     except (msgspec.MsgspecError, RecursionError):
         raise InvalidResponseError(
             f"{window}: an entry came whose sys.id, sys.language or sys.contentTypeId is missing or odd."
