@@ -245,16 +245,13 @@ class ContensisClient:
 
     def _error_body(self, response: requests.Response) -> dict[str, Any]:
         """Return the error envelope with lower-case keys (API notes, section 9): their case varies."""
+        # A gateway's error page may echo the request. Looked for in what was decoded: JSON can hide them.
+        secrets = _sent_token(response), self._credentials.client_secret
         try:
-            body = json.loads(response.content)
+            body = _without(secrets, json.loads(response.content))
         except (ValueError, RecursionError):
             return {}
-        if not isinstance(body, dict):
-            return {}
-        # A gateway's error page may echo the request. Looked for in what was decoded: JSON can hide them.
-        sent_token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
-        secrets = [secret for secret in (sent_token, self._credentials.client_secret) if secret]
-        return {str(key).lower(): _without(secrets, value) for key, value in body.items()}
+        return {key.lower(): value for key, value in body.items()} if isinstance(body, dict) else {}
 
     # --- resources ----------------------------------------------------------------------------------------
 
@@ -399,10 +396,14 @@ def _path(api: Api, project_id: str, *parts: str) -> str:
     return "/".join([f"/api/{api}/projects", *segments])
 
 
+def _sent_token(response: requests.Response) -> str:
+    return response.request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
 def _without(secrets: Sequence[str], value: Any) -> Any:
     """Return a JSON value in which no text holds a secret, plain or as a URL would write it."""
     if isinstance(value, str):
-        for secret in secrets:
+        for secret in filter(None, secrets):
             value = value.replace(secret, "***").replace(quote(secret, safe=""), "***")
         return value
     if isinstance(value, dict):
@@ -440,13 +441,19 @@ def _meaning(status: int, retry_after: float | None) -> str:
 
 
 def _json_value(response: requests.Response) -> Any:
+    token = _sent_token(response)
     try:
-        return json.loads(response.content)
+        value = json.loads(response.content)
+        # Logs show the ids and languages of such answers, and are no place for a token that is one.
+        if not token or token not in json.dumps(value, ensure_ascii=False):
+            return value
+        came = "the access token that was sent"
     except (ValueError, RecursionError):
         kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
+        came = f"{_without([token], kind)} where JSON was expected"
     raise InvalidResponseError(
-        f"{response.request.method} {response.request.path_url.partition('?')[0]} was answered with {kind} "
-        "where JSON was expected: something other than Contensis may have answered."
+        f"{response.request.method} {response.request.path_url.partition('?')[0]} was answered with {came}: "
+        "something other than Contensis may have answered."
     )
 
 

@@ -389,6 +389,47 @@ class TestAnswersOfAnotherShape:
         assert failure.value.__context__ is None
 
 
+    @pytest.mark.parametrize(
+        ("body", "kind", "told"),
+        [
+            ('[{"id": "TOKEN"}]', "application/json", "the access token that was sent"),
+            ('[{"id": "\\u0054OKEN"}]', "application/json", "the access token that was sent"),
+            ("<html>", "TOKEN; charset=x", r"\*\*\* where JSON was expected"),
+        ],
+    )
+    def test_are_not_believed_and_not_shown_where_they_echo_the_token(
+        self,
+        small_catalogue: Catalogue,
+        make_client: Callable[..., ContensisClient],
+        body: str,
+        kind: str,
+        told: str,
+    ) -> None:
+        def echo(request: Request) -> Response | None:
+            if request.kind != "content_type":
+                return None
+            token = request.headers["authorization"].removeprefix("Bearer ")
+            said = body.replace("TOKEN", token).replace("\\u0054OKEN", f"\\u{ord(token[0]):04x}{token[1:]}")
+            return Response(200, said.encode(), {"content-type": kind.replace("TOKEN", token)})
+
+        with Sandbox(small_catalogue, faults=echo) as sandbox:
+            client = make_client(sandbox)
+            with pytest.raises(errors.InvalidResponseError, match=told) as failure:
+                client.list_content_types(sandbox.project_id)
+            assert client.access_token().value not in str(failure.value)
+
+    def test_of_any_depth_are_refused(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        deep = b'{"a":' * 900 + b"1" + b"}" * 900
+        faults = Answers(Response(422, deep))
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(errors.ValidationError),
+        ):
+            make_client(sandbox).get_project(sandbox.project_id)
+
+
 class TestAnAnswerWithoutEnd:
     """256 MiB is more than a page of 10,000 entries holds."""
 
