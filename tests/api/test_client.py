@@ -388,7 +388,6 @@ class TestAnswersOfAnotherShape:
             make_client(sandbox).count_entries(sandbox.project_id, [])
         assert failure.value.__context__ is None
 
-
     @pytest.mark.parametrize(
         ("body", "kind", "told"),
         [
