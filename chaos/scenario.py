@@ -141,6 +141,13 @@ def draw_scenario(seed: int) -> Scenario:
     edits = chance.choices(("none", "few", "many"), (25, 45, 30))[0]
     if edits == "many":  # on smaller pages more would be created than is read
         arguments["page_size"] = max(10, arguments["page_size"])
+    has_older = chance.random() < 0.5
+    faults = _faults(chance, weather)
+    edit_rate = {"none": 0.0, "few": chance.uniform(0.03, 0.3), "many": chance.uniform(0.5, 3)}[edits]
+    retry_after = chance.choice((0, 0, 0, 0, 0, 1))
+    slow = chance.choice((0.02, 0.02, 0.05, 0.05, 1.2))
+    if faults.get("slow-body", 0) > 0.5:  # a second for each answer would show no more, and last for minutes
+        slow = min(slow, 0.05)
     return Scenario(
         seed=seed,
         kinds=kinds,
@@ -149,13 +156,13 @@ def draw_scenario(seed: int) -> Scenario:
         unlisted=unlisted,
         arguments=arguments,
         destination=destination,
-        has_older=chance.random() < 0.5,
+        has_older=has_older,
         weather=weather,
-        faults=_faults(chance, weather),
+        faults=faults,
         edits=edits,
-        edit_rate={"none": 0.0, "few": chance.uniform(0.03, 0.3), "many": chance.uniform(0.5, 3)}[edits],
-        retry_after=chance.choice((0, 0, 0, 0, 0, 1)),
-        slow=chance.choice((0.02, 0.02, 0.05, 0.05, 1.2)),
+        edit_rate=edit_rate,
+        retry_after=retry_after,
+        slow=slow,
         sandbox={
             "token_lifetime": chance.choice((3600, 3600, 3600, 0.3)),
             "expires_in": chance.choice((ExpiresIn.TRUTHFUL, ExpiresIn.TRUTHFUL, ExpiresIn.OMITTED, 3600)),
