@@ -150,7 +150,8 @@ def test_a_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
         told = "\n".join(line for line in told.splitlines() if "MaskSecret(" not in line)
     assert "Proof: 1,200 distinct" in told
     kept = [path for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file()]
-    assert b"sha256" in next(path for path in kept if path.name == "airflow.db").read_bytes()
+    # What is new may still lie in the write-ahead log beside it.
+    assert any(b"sha256" in path.read_bytes() for path in kept if path.name.startswith("airflow.db"))
     for secret in (sandbox.client_secret, *faults.seen):
         assert secret not in told
         for path in kept:
