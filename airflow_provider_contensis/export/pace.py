@@ -25,6 +25,15 @@ _LONGEST_CALM = 256
 # What a smaller page may mend, beside timeouts and answers cut short (API notes, section 11).
 _TOO_LARGE = frozenset({408, 413, 500, 502, 504})
 _TOO_MANY = frozenset({429, 503})
+_START_SECONDS = 0.01
+
+
+class _Waiting:
+    """A place in the line."""
+
+    def __init__(self) -> None:
+        self.called = threading.Event()
+        self.gone = threading.Event()
 
 
 class Turn:
@@ -56,7 +65,7 @@ class Pace:
         self._smallest = max(1, page_size // 16)
         self._concurrency = _Level(concurrency)
         self._under_way = 0
-        self._waiting: deque[threading.Event] = deque()
+        self._line: deque[_Waiting] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -75,11 +84,12 @@ class Pace:
 
         :param page_size: what the caller needs; None for the size of the pace.
         """
-        admitted = threading.Event()
+        waiting = _Waiting()
         with self._lock:
-            self._waiting.append(admitted)
+            self._line.append(waiting)
             self._admit()
-        admitted.wait()
+        waiting.called.wait()
+        waiting.gone.set()
         turn, concurrency = Turn(page_size or self.page_size, self._end_one), self.concurrency
         failure: Exception | None = None
         try:
@@ -93,15 +103,21 @@ class Pace:
                 self._learn(failure, None if page_size else turn.page_size, concurrency)
                 self._admit()
 
-    def _admit(self) -> None:
-        while self._waiting and self._under_way < self.concurrency:
+    def _admit(self) -> list[_Waiting]:
+        called = []
+        while self._line and self._under_way < self.concurrency:
             self._under_way += 1
-            self._waiting.popleft().set()
+            called.append(self._line.popleft())
+            called[-1].called.set()
+        return called
 
     def _end_one(self) -> None:
         with self._lock:
             self._under_way -= 1
-            self._admit()
+            called = self._admit()
+        for waiting in called:
+            # The interpreter lets this thread compute for 5 ms before another may send its request.
+            waiting.gone.wait(_START_SECONDS)
 
     def _learn(self, failure: Exception | None, size: int | None, concurrency: int) -> None:
         before = self.page_size, self.concurrency
