@@ -3,7 +3,7 @@
 No query of the service can be trusted past 10,000 rows (API notes, section 4.6), so what is larger than a
 page is cut by `sys.version.created`: that time never changes, so no entry moves between windows while they
 are read. The windows of a query cover it by construction: the first has no lower bound, the last no upper
-one, and one more asks for entries without a time.
+one, and one more asks for entries without a time, unless there are none.
 """
 
 from __future__ import annotations
@@ -111,11 +111,13 @@ class Measure:
     :param total: how many entries it holds, as far as the service tells.
     :param first: the created time of its first entry, None if hidden or not asked for.
     :param last: the created time of its last entry, None if hidden or not asked for.
+    :param undated: whether it may hold entries without a created time.
     """
 
     total: int
     first: str | None = None
     last: str | None = None
+    undated: bool = True
 
 
 class Part(NamedTuple):
@@ -165,7 +167,7 @@ def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list
         if parts > at_once:
             parts = ceil(parts / at_once) * at_once
         if marks := _marks(begin, end, parts):
-            return _cut_by_created(window, marks)
+            return _cut_by_created(window, marks, undated=measure.undated)
     return _cut_by_id(window)
 
 
@@ -185,10 +187,10 @@ def _marks(begin: datetime, end: datetime, parts: int) -> list[str]:
     return [mark(moment) for moment in marks]
 
 
-def _cut_by_created(window: Window, marks: list[str]) -> list[Window]:
+def _cut_by_created(window: Window, marks: list[str], *, undated: bool) -> list[Window]:
     bounds = [window.created_from, *marks, window.created_to]
     parts = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(bounds)]
-    if window.is_whole:
+    if window.is_whole and undated:
         # No range holds an entry without a created time.
         parts.append(replace(window, undated=True))
     return parts

@@ -184,10 +184,14 @@ class WindowReader:
     def measure(self, windows: Sequence[Window]) -> list[Measure]:
         """Return how large windows are; as `totals`."""
         with self._threads() as executor:
-            # Nobody waits for the far ends of a few windows; of many, most are not needed.
-            is_few = 2 * len(windows) <= self._concurrency
-            lasts = [executor.submit(self._end, window, "desc") if is_few else None for window in windows]
-            measures = [executor.submit(self._measure, *pair) for pair in zip(windows, lasts, strict=True)]
+            # Nobody waits for what is asked of a few windows too early; of many, most of it is not needed.
+            spare = self._concurrency // max(1, len(windows)) - 1
+            measures = []
+            for window in windows:
+                last = executor.submit(self._end, window, "desc") if spare >= 1 else None
+                rest = replace(window, undated=True)
+                undated = [executor.submit(self._end, rest) for _ in range(2)] if spare >= 3 else []
+                measures.append(executor.submit(self._measure, window, last, undated))
             return [measure.result() for measure in measures]
 
     def parts(self, window: Window, measure: Measure) -> list[Window]:
@@ -280,12 +284,16 @@ class WindowReader:
         """Return how many pages a window may fill, which follow each other."""
         return max(1, min(_MOST_PAGES, _WINDOW_ENTRIES // page_size))
 
-    def _measure(self, window: Window, last: Future[_Page] | None) -> Measure:
+    def _measure(
+        self, window: Window, last: Future[_Page] | None, undated: Sequence[Future[_Page]]
+    ) -> Measure:
         page, far = (self._end(window), last.result()) if last else (self._counted(window), None)
         total = max(page.total, far.total if far else 0)
         if total <= self._pace.page_size:
             return Measure(total)
-        return self._extent(window, replace(page, total=total), far)
+        measure = self._extent(window, replace(page, total=total), far)
+        # Twice none, for one answer that there is none does not show what it is an answer to.
+        return replace(measure, undated=any(each.result().total for each in undated) or not undated)
 
     def _counted(self, window: Window) -> _Page:
         """Return the first entry of a window; that there is none does not show what it is an answer to."""

@@ -54,6 +54,7 @@ def test_an_entry_without_a_created_time_is_in_a_window_too() -> None:
     times = moments(500)
     windows = cut(ROOT, Measure(20_000, times[0], times[-1]), aim=3_000)
     assert holders(windows, None) == [len(windows) - 1]
+    assert not holders(cut(ROOT, Measure(20_000, times[0], times[-1], undated=False), aim=3_000), None)
 
 
 def test_as_many_parts_as_are_read_at_a_time_come_out_even() -> None:
@@ -110,13 +111,14 @@ def test_hidden_or_unreadable_times_do_not_matter() -> None:
 
 @pytest.mark.parametrize("year", ["0001", "9999"])
 def test_the_ends_of_the_calendar_do_no_harm(year: str) -> None:
-    times = [f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59.9999999Z"]
-    windows = cut(ROOT, Measure(20_000, *times), aim=3_000)
-    assert all(len(holders(windows, time)) == 1 for time in (*times, f"{year}-07-01T00:00:00Z"))
+    first, last = f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59.9999999Z"
+    windows = cut(ROOT, Measure(20_000, first, last), aim=3_000)
+    assert all(len(holders(windows, time)) == 1 for time in (first, f"{year}-07-01T00:00:00Z", last))
 
 
 def test_a_count_beyond_belief_makes_no_more_windows_than_can_be_held() -> None:
-    assert len(cut(ROOT, Measure(10**400, *moments(2)), aim=500)) <= 12_000
+    first, last = moments(2)
+    assert len(cut(ROOT, Measure(10**400, first, last), aim=500)) <= 12_000
 
 
 def test_a_window_tells_what_it_is() -> None:

@@ -20,6 +20,7 @@ from airflow_provider_contensis.sandbox import (
     Sandbox,
     synthetic_catalogue,
 )
+from airflow_provider_contensis.sandbox.documents import Document
 from tests.searches import window_of
 
 if TYPE_CHECKING:
@@ -192,3 +193,33 @@ def test_a_content_type_that_seems_empty_when_it_is_counted(
     rows = export(catalogue, hide, 20, max_concurrent_requests=max_concurrent_requests)
     assert hidden
     assert sorted(rows) == sorted(catalogue.entries("published"))
+
+
+@pytest.mark.parametrize("max_concurrent_requests", [1, 2, 4])
+@pytest.mark.parametrize("lies", [0, 1])
+def test_entries_without_a_created_time_that_seem_not_to_be_there(
+    export: Callable[..., list[bytes]], lies: int, max_concurrent_requests: int
+) -> None:
+    """With 4 requests at a time they are asked for while the plan is made, else when their turn comes."""
+    made = synthetic_catalogue(100, body_bytes=50)
+    documents = [
+        Document(document.management.replace(b'"created":', b'"formerly":'), document.status)
+        if document.id.startswith("7")
+        else document
+        for document in made.select(lambda _: True)[1]
+    ]
+    catalogue = Catalogue(made.project, list(made.content_types.values()), documents)
+    told: list[Request] = []
+
+    def lie(request: Request) -> Response | None:
+        if request.kind != "search" or b'"exists": false' not in request.body or len(told) >= lies:
+            return None
+        told.append(request)
+        return Response.json({"totalCount": 0, "items": []})
+
+    rows = export(
+        catalogue, lie, 20, max_concurrent_requests=max_concurrent_requests, content_type_id="article"
+    )
+    assert len(told) == lies
+    assert sum(b'"formerly":' in row for row in rows) > 1
+    assert sorted(rows) == sorted(each.management for each in documents if each.status == "published")
