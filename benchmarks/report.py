@@ -9,7 +9,7 @@ from content import ENTRY_BYTES
 from matrix import OURS_KEY, Cell, Contender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from runner import Sample
 
@@ -37,6 +37,7 @@ def report(
     sections = [
         "# Benchmarks",
         _introduction(entries),
+        *_goals(samples, growth),
         *_comparison(samples, contenders, cells),
         *_growth(growth, contenders),
         *_server(samples, contenders, cells),
@@ -63,8 +64,55 @@ def _introduction(entries: int) -> str:
         "without a token, and neither prove nor sync. The runs of all contenders take turns, in several "
         "rounds. Figures are medians, with the least and the most in brackets; *times ours* is the median "
         "of the ratios within each round, to this provider writing the same kind of file over 8 "
-        "connections. After each run, the contender's rows were counted."
+        "connections. After each run, the contender's rows were counted. "
+        "[Where the time goes](internals.md#where-the-time-goes) is told elsewhere."
     )
+
+
+def _goals(samples: Sequence[Sample], growth: Sequence[Sample]) -> list[str]:
+    """Return what the project has set itself, and what of it was measured this time."""
+    large, waiting, small = Cell(0, 1000), Cell(100, 1000), Cell(100, 100)
+    parquet = "ours.parquet.8"
+    goals = [
+        (f"JSON Lines, {large}: times as fast as HttpOperator", "12", _times(samples, large, "http")),
+        ("the same: times as fast as the plain loop", "6", _times(samples, large, "requests")),
+        *(
+            (
+                f"JSON Lines, {cell}: times curl's seconds, 8 connections each",
+                wanted,
+                _times(samples, cell, OURS_KEY, than="curl.8"),
+            )
+            for cell, wanted in ((waiting, "1.25"), (small, "1.10"))
+        ),
+        ("Parquet: times as fast as dlt's", "5", _times(samples, large, "dlt.parquet", than=parquet)),
+        (f"JSON Lines, {large}: peak MB above imports", "60", _above_imports(samples, large)),
+        ("the same at 1,000,000 entries: MB more", "10", _more_memory(growth)),
+        ("Parquet, the same: peak MB above imports", "60", _above_imports(samples, large, parquet)),
+        ("TCP connections, 8 requests in flight", "9", _connections(samples)),
+    ]
+    rows = [[name, wanted, measured] for name, wanted, measured in goals if measured is not None]
+    return ["## What is wanted", _table(["", "wanted", "measured"], rows)] if rows else []
+
+
+def _times(samples: Sequence[Sample], cell: Cell, key: str, *, than: str = OURS_KEY) -> str | None:
+    here = [sample for sample in samples if _is_in(sample, cell) and sample.error is None]
+    return _ratio(_of(here, key), _of(here, than)) if _of(here, key) and _of(here, than) else None
+
+
+def _above_imports(samples: Sequence[Sample], cell: Cell, key: str = OURS_KEY) -> str | None:
+    here = [sample for sample in _of(samples, key) if _is_in(sample, cell) and sample.error is None]
+    return f"{_above(here):,.0f}" if here else None
+
+
+def _more_memory(growth: Sequence[Sample]) -> str | None:
+    good = [sample for sample in _of(growth, OURS_KEY) if sample.error is None]
+    some, many = ([sample for sample in good if sample.entries == number] for number in (100_000, 1_000_000))
+    return f"{_above(many) - _above(some):,.0f}" if some and many else None
+
+
+def _connections(samples: Sequence[Sample]) -> str | None:
+    good = [sample for sample in _of(samples, OURS_KEY) if sample.error is None]
+    return f"{max(sample.connections for sample in good)}" if good else None
 
 
 def _comparison(
@@ -204,12 +252,11 @@ def _ratio(good: Sequence[Sample], ours: Sequence[Sample]) -> str:
 def _memory(good: Sequence[Sample]) -> str:
     if good[0].peak_mb is None:
         return "-"
-    above = median(_or_zero(lambda s: s.peak_mb, s) - _or_zero(lambda s: s.baseline_mb, s) for s in good)
-    return f"{above:,.0f} ({median(_or_zero(lambda s: s.baseline_mb, s) for s in good):,.0f})"
+    return f"{_above(good):,.0f} ({median(sample.baseline_mb or 0.0 for sample in good):,.0f})"
 
 
-def _or_zero(get: Callable[[Sample], float | None], sample: Sample) -> float:
-    return get(sample) or 0.0
+def _above(good: Sequence[Sample]) -> float:
+    return median((sample.peak_mb or 0.0) - (sample.baseline_mb or 0.0) for sample in good)
 
 
 def _spread(values: Iterable[float]) -> str:
