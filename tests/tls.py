@@ -74,11 +74,31 @@ def _signed(
         .not_valid_before(_NOW - timedelta(hours=2))
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
+        # Python 3.13 and later insist on these (RFC 5280, section 4.2.1).
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+        )
+        .add_extension(_usage(signs_others=subject == issuer), critical=True)
     )
     if host is not None:
         address = x509.IPAddress(ip_address(host))
         builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _usage(*, signs_others: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_others,
+        crl_sign=signs_others,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _name(text: str) -> x509.Name:
