@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from runner import Sample
 
-Table = list[list[str]]
+_NOT_MEASURED = "-"
 
 
 def report(
@@ -72,47 +72,46 @@ def _introduction(entries: int) -> str:
 def _goals(samples: Sequence[Sample], growth: Sequence[Sample]) -> list[str]:
     """Return what the project has set itself, and what of it was measured this time."""
     large, waiting, small = Cell(0, 1000), Cell(100, 1000), Cell(100, 100)
-    parquet = "ours.parquet.8"
+    good = [sample for sample in samples if sample.error is None]
+    here = {cell: [sample for sample in good if _is_in(sample, cell)] for cell in (large, waiting, small)}
+
+    def times(cell: Cell, key: str, than: str) -> str:
+        return _ratio(_of(here[cell], key), _of(here[cell], than))
+
+    parquet, curl = "ours.parquet.8", "curl.8"
     goals = [
-        (f"JSON Lines, {large}: times as fast as HttpOperator", "12", _times(samples, large, "http")),
-        ("the same: times as fast as the plain loop", "6", _times(samples, large, "requests")),
+        (f"JSON Lines, {large}: times as fast as HttpOperator", "12", times(large, "http", OURS_KEY)),
+        ("the same: times as fast as the plain loop", "6", times(large, "requests", OURS_KEY)),
         *(
             (
                 f"JSON Lines, {cell}: times curl's seconds, 8 connections each",
                 wanted,
-                _times(samples, cell, OURS_KEY, than="curl.8"),
+                times(cell, OURS_KEY, curl),
             )
             for cell, wanted in ((waiting, "1.25"), (small, "1.10"))
         ),
-        ("Parquet: times as fast as dlt's", "5", _times(samples, large, "dlt.parquet", than=parquet)),
-        (f"JSON Lines, {large}: peak MB above imports", "60", _above_imports(samples, large)),
+        ("Parquet: times as fast as dlt's", "5", times(large, "dlt.parquet", parquet)),
+        (f"JSON Lines, {large}: peak MB above imports", "60", _megabytes(_of(here[large], OURS_KEY))),
         ("the same at 1,000,000 entries: MB more", "10", _more_memory(growth)),
-        ("Parquet, the same: peak MB above imports", "60", _above_imports(samples, large, parquet)),
-        ("TCP connections, 8 requests in flight", "9", _connections(samples)),
+        ("Parquet, the same: peak MB above imports", "60", _megabytes(_of(here[large], parquet))),
+        (
+            "TCP connections, 8 requests in flight",
+            "9",
+            str(max((sample.connections for sample in _of(good, OURS_KEY)), default=_NOT_MEASURED)),
+        ),
     ]
-    rows = [[name, wanted, measured] for name, wanted, measured in goals if measured is not None]
+    rows = [list(goal) for goal in goals if goal[2] != _NOT_MEASURED]
     return ["## What is wanted", _table(["", "wanted", "measured"], rows)] if rows else []
 
 
-def _times(samples: Sequence[Sample], cell: Cell, key: str, *, than: str = OURS_KEY) -> str | None:
-    here = [sample for sample in samples if _is_in(sample, cell) and sample.error is None]
-    return _ratio(_of(here, key), _of(here, than)) if _of(here, key) and _of(here, than) else None
+def _megabytes(good: Sequence[Sample]) -> str:
+    return f"{_above(good):,.0f}" if good else _NOT_MEASURED
 
 
-def _above_imports(samples: Sequence[Sample], cell: Cell, key: str = OURS_KEY) -> str | None:
-    here = [sample for sample in _of(samples, key) if _is_in(sample, cell) and sample.error is None]
-    return f"{_above(here):,.0f}" if here else None
-
-
-def _more_memory(growth: Sequence[Sample]) -> str | None:
+def _more_memory(growth: Sequence[Sample]) -> str:
     good = [sample for sample in _of(growth, OURS_KEY) if sample.error is None]
     some, many = ([sample for sample in good if sample.entries == number] for number in (100_000, 1_000_000))
-    return f"{_above(many) - _above(some):,.0f}" if some and many else None
-
-
-def _connections(samples: Sequence[Sample]) -> str | None:
-    good = [sample for sample in _of(samples, OURS_KEY) if sample.error is None]
-    return f"{max(sample.connections for sample in good)}" if good else None
+    return f"{_above(many) - _above(some):,.0f}" if some and many else _NOT_MEASURED
 
 
 def _comparison(
@@ -246,12 +245,12 @@ def _ratio(good: Sequence[Sample], ours: Sequence[Sample]) -> str:
     """Return the median of the ratios within each round, since machines drift."""
     by_round = {sample.round: sample.seconds for sample in ours if sample.error is None}
     ratios = [sample.seconds / by_round[sample.round] for sample in good if sample.round in by_round]
-    return f"{_number(median(ratios))}" if ratios else "-"
+    return _number(median(ratios)) if ratios else _NOT_MEASURED
 
 
 def _memory(good: Sequence[Sample]) -> str:
     if good[0].peak_mb is None:
-        return "-"
+        return _NOT_MEASURED
     return f"{_above(good):,.0f} ({median(sample.baseline_mb or 0.0 for sample in good):,.0f})"
 
 

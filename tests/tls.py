@@ -65,6 +65,7 @@ def _signed(
     host: str | None = None,
     until: datetime,
 ) -> x509.Certificate:
+    signs_others = subject == issuer
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -73,13 +74,13 @@ def _signed(
         .serial_number(x509.random_serial_number())
         .not_valid_before(_NOW - timedelta(hours=2))
         .not_valid_after(until)
-        .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=signs_others, path_length=None), critical=True)
         # Python 3.13 and later insist on these (RFC 5280, section 4.2.1).
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
-        .add_extension(_usage(signs_others=subject == issuer), critical=True)
+        .add_extension(_usage(signs_others=signs_others), critical=True)
     )
     if host is not None:
         address = x509.IPAddress(ip_address(host))
