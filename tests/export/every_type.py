@@ -1,4 +1,7 @@
-"""A content type with every data type and format (API notes, section 3.3), and entries hard to write down."""
+"""A content type with every data type and format, and entries hard to write down.
+
+Its shapes are those of docs/contensis-api.md, "Fields".
+"""
 
 from __future__ import annotations
 
