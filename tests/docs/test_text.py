@@ -139,3 +139,17 @@ def test_a_message_that_sends_to_the_readme_finds_its_section() -> None:
     assert headings
     for heading in headings:
         assert f"## {heading}\n" in README.read_text()
+
+
+def test_cited_headings_of_the_api_page_exist() -> None:
+    headings = set(re.findall(r"^#+ (.+)$", prose(DOCS / "contensis-api.md"), flags=re.MULTILINE))
+    found = 0
+    for module in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        # A citation may span lines, also of a comment, and name several headings: "A", "B" and "C".
+        text = re.sub(r"\s+(?:# )?", " ", module.read_text())
+        for citation in re.findall(r'docs/contensis-api\.md,((?: (?:and )?"[^"]+",?)*)', text):
+            cited = re.findall(r'"([^"]+)"', citation)
+            assert cited, module
+            assert set(cited) <= headings, module
+            found += 1
+    assert found
