@@ -1,8 +1,8 @@
-"""The content that the benchmark's server serves: entries of one size, prepared once and kept on disk.
+"""Content for the benchmark server: entries of one size, prepared once and kept on disk.
 
-Every entry takes exactly `ENTRY_BYTES` bytes, its trailing comma included. So entries m to n of a list are
-one slice of the file, whatever m and n, and a page costs the server next to nothing. Entry i is the same
-in every file, so a file of a million entries serves the smaller benchmarks, too.
+Every entry takes exactly `ENTRY_BYTES` bytes, including its trailing comma. Any range of entries is
+therefore one slice of the file, and a page costs the server next to nothing. Entry i is the same in every
+file, so a file of a million entries also serves the smaller benchmarks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIRST_CREATED = datetime(2018, 1, 1, 8, 0, 1, 500_000, tzinfo=UTC)
 SPACING = timedelta(seconds=60)
 
 _CHUNK = 5_000
-_TEXT_CHARACTERS = 8_000_000  # longer than what any compressor looks back
+_TEXT_CHARACTERS = 8_000_000  # longer than any compressor's window
 _PEOPLE = ("jo.penrose", "m.okafor", "s.llewellyn", "ServicesUser", "a.kowalska", "t.nguyen")
 _SYLLABLES = [
     *("ba", "cor", "dell", "en", "fir", "ga", "hol", "is", "jun", "kel", "lan", "mor", "nes"),
@@ -32,7 +32,7 @@ _SYLLABLES = [
 
 
 def prepare(folder: Path, entries: int) -> Path:
-    """Return the file that holds at least so many entries; make or lengthen it first if need be."""
+    """Return a file of at least this many entries; create or extend it if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     path = folder / f"entries-{recipe}.bin"
@@ -41,14 +41,14 @@ def prepare(folder: Path, entries: int) -> Path:
             other.unlink()
     with path.open("ab") as file:
         ready = file.tell() // ENTRY_BYTES
-        file.truncate(ready * ENTRY_BYTES)  # a run that was interrupted may have left part of an entry
+        file.truncate(ready * ENTRY_BYTES)  # an interrupted run may have left a partial entry
         for start in range(ready, entries, _CHUNK):
             file.write(b"".join(map(entry, range(start, min(start + _CHUNK, entries)))))
     return path
 
 
 def entry(index: int) -> bytes:
-    """Return the JSON of an entry, as the Management API writes it, and a comma."""
+    """Return an entry as JSON, as the Management API writes it, followed by a comma."""
     text = _text()
     place = text.index(" ", index * 104_729 % (_TEXT_CHARACTERS - 2 * ENTRY_BYTES)) + 1
     title, tagline = _plain(text[place + 2_000 : place + 2_026]), _plain(text[place + 2_030 : place + 2_090])
@@ -83,18 +83,18 @@ def entry(index: int) -> bytes:
     )
     before, after = head.encode(), tail.encode()
     room = ENTRY_BYTES - len(before) - len(after)
-    # Neither half a character nor half an escape sequence may be left at the cut.
+    # The cut must not leave half a character or half an escape sequence.
     body = text[place : place + room].encode()[:room].decode(errors="ignore").rstrip("\\").encode()
     return before + body.ljust(room, b".") + after
 
 
 def created_index(time: str) -> int:
-    """Return the index of the first entry created at a time or later."""
+    """Return the index of the first entry created at or after a time."""
     return max(0, -((FIRST_CREATED - datetime.fromisoformat(time)) // SPACING))
 
 
 def project() -> dict[str, Any]:
-    """Return the project as the API tells it."""
+    """Return the project as the API describes it."""
     return {
         "id": PROJECT,
         "name": "Film archive",
@@ -106,7 +106,7 @@ def project() -> dict[str, Any]:
 
 
 def content_type() -> dict[str, Any]:
-    """Return the content type as the API tells it."""
+    """Return the content type as the API describes it."""
     fields = [
         ("title", "string", None),
         ("tagline", "string", None),
@@ -154,22 +154,22 @@ def content_type() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _text() -> str:
-    """Return marked-up prose in JSON's own escapes, the same on every machine."""
-    chance = random.Random(7)  # noqa: S311 - repeatable text, not a secret
-    words = ["".join(chance.choices(_SYLLABLES, k=chance.randint(1, 3))) for _ in range(4_000)]
+    """Return marked-up prose, escaped for JSON, the same on every machine."""
+    rng = random.Random(7)  # noqa: S311 - repeatable text, not a secret
+    words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) for _ in range(4_000)]
     words += ["the", "of", "a", "and", "in"] * 120
     pieces: list[str] = []
     length = 0
     while length < _TEXT_CHARACTERS:
-        sentence = " ".join(chance.choices(words, k=chance.randint(5, 14))).capitalize()
+        sentence = " ".join(rng.choices(words, k=rng.randint(5, 14))).capitalize()
         ends = (". ", ". ", ". ", " \u2013 ", '.</p>\\n<p class=\\"text\\">')
-        pieces.append(sentence + chance.choice(ends))
+        pieces.append(sentence + rng.choice(ends))
         length += len(pieces[-1])
     return "".join(pieces)
 
 
 def _plain(text: str) -> str:
-    """Return text without markup and escapes, fit for a title."""
+    """Return text without markup or escapes, fit for a title."""
     return "".join(character for character in text if character not in '\\"<>=/').strip()
 
 

@@ -1,4 +1,4 @@
-"""Who is measured, and where: the contenders and the cells of the benchmark."""
+"""The benchmark matrix: the contenders, and the cells they are measured in."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OURS_KEY = "ours.jsonl.8"
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to get all entries.
+    """One way to export all entries.
 
-    :param key: unique; its first part is the group that `--only` names.
-    :param title: for the report.
+    :param key: unique; its first part is the group that `--only` selects.
+    :param title: shown in the report.
     :param script: its program in `contenders/`.
-    :param environment: whose Python runs it.
-    :param variant: what its program makes of it.
-    :param connections: requests at the same time.
-    :param against: the key of the run of ours that it is compared with: the same kind of file.
-    :param everywhere: measured in all cells, not only in those with large pages.
+    :param environment: the environment whose Python runs it.
+    :param variant: passed to its program, such as a file format.
+    :param connections: concurrent requests.
+    :param compared_to: the key of this provider's contender that writes the same kind of file.
+    :param in_every_cell: measured in every cell, not only in those with large pages.
     """
 
     key: str
@@ -31,34 +31,34 @@ class Contender:
     environment: str
     variant: str = ""
     connections: int = 1
-    against: str = OURS_KEY
-    everywhere: bool = True
+    compared_to: str = OURS_KEY
+    in_every_cell: bool = True
 
     @property
     def group(self) -> str:
-        """The name that `--only` takes."""
+        """The group that `--only` selects."""
         return self.key.partition(".")[0]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One situation that contenders are measured in.
+    """One latency and page size that contenders are measured with.
 
-    :param latency_ms: before each answer.
-    :param page_size: entries a page.
-    :param lone_rounds: at the most, of those with one connection: where waiting takes nearly all of their
-        time, their figures hardly vary.
+    :param latency_ms: delay before each answer.
+    :param page_size: entries per page.
+    :param single_connection_rounds: the most rounds for contenders with one connection: their figures hardly
+        vary if they spend nearly all of their time waiting.
     """
 
     latency_ms: int
     page_size: int
-    lone_rounds: int = 1_000
+    single_connection_rounds: int = 1_000
 
     def __str__(self) -> str:
-        return f"{self.latency_ms} ms, {self.page_size:,} a page"
+        return f"{self.latency_ms} ms, {self.page_size:,} per page"
 
 
-CELLS = (Cell(0, 1000), Cell(100, 1000), Cell(0, 100), Cell(100, 100, lone_rounds=1))
+CELLS = (Cell(0, 1000), Cell(100, 1000), Cell(0, 100), Cell(100, 100, single_connection_rounds=1))
 QUICK_CELLS = (Cell(0, 1000), Cell(100, 1000))
 GROWTH = (10_000, 100_000, 1_000_000)
 GROWTH_SUFFIXES = ("jsonl", "parquet")
@@ -67,20 +67,20 @@ GROWTH_SUFFIXES = ("jsonl", "parquet")
 def contenders(suffixes: Iterable[str]) -> list[Contender]:
     """Return all contenders.
 
-    :param suffixes: the file formats that this build of ours can write.
+    :param suffixes: the file formats that this provider can write here.
     """
     formats = list(suffixes)
-    ours = [_ours(suffix, 8, everywhere=suffix == "jsonl") for suffix in formats]
-    ours += [_ours("jsonl", connections, everywhere=False) for connections in (4, 1)]
+    ours = [_ours(suffix, 8, in_every_cell=suffix == "jsonl") for suffix in formats]
+    ours += [_ours("jsonl", connections, in_every_cell=False) for connections in (4, 1)]
     ours.append(
         Contender(
-            key="ours.jsonl-kept.8",
-            title="**the same to .jsonl, with retries left on Airflow 3.3: it keeps a spool**",
+            key="ours.jsonl-checkpoint.8",
+            title="**this provider to .jsonl, 8 connections, with a checkpoint**",
             script="ours",
             environment="ours",
-            variant="jsonl kept",
+            variant="jsonl checkpoint",
             connections=8,
-            everywhere=False,
+            in_every_cell=False,
         )
     )
     parquet = "ours.parquet.8" if "parquet" in formats else ""
@@ -93,7 +93,7 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
             "dlt_rest_api",
             "dlt",
             "jsonl-flat",
-            everywhere=False,
+            in_every_cell=False,
         ),
         Contender(
             "dlt.parquet",
@@ -101,15 +101,15 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
             "dlt_rest_api",
             "dlt",
             "parquet",
-            against=parquet,
-            everywhere=False,
+            compared_to=parquet,
+            in_every_cell=False,
         ),
         Contender("http", "Airflow's HttpOperator to .jsonl", "http_operator", "http"),
         Contender("requests", "loop of requests and json to .jsonl", "requests_loop", "requests"),
         *(
             Contender(
                 f"curl.{connections}",
-                f"floor: curl, {_many(connections)}",
+                f"floor: curl, {_connection_count(connections)}",
                 "curl_floor",
                 "ours",
                 "",
@@ -120,17 +120,17 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
     ]
 
 
-def _ours(suffix: str, connections: int, *, everywhere: bool) -> Contender:
+def _ours(suffix: str, connections: int, *, in_every_cell: bool) -> Contender:
     return Contender(
         key=f"ours.{suffix}.{connections}",
-        title=f"**this provider to .{suffix}, {_many(connections)}**",
+        title=f"**this provider to .{suffix}, {_connection_count(connections)}**",
         script="ours",
         environment="ours",
         variant=suffix,
         connections=connections,
-        everywhere=everywhere,
+        in_every_cell=in_every_cell,
     )
 
 
-def _many(connections: int) -> str:
+def _connection_count(connections: int) -> str:
     return f"{connections} connection{'s' if connections > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Runs one contender in a fresh process beside the server, and checks that it got all there is."""
+"""Run one contender in a fresh process beside the server, and check that it read every entry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 from content import CONTENT_TYPE, ENTRY_BYTES, PROJECT
-from environments import PeerUnavailable, python_of
+from environments import PeerUnavailable, peer_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +29,15 @@ HERE = Path(__file__).parent
 class Sample:
     """One run of one contender.
 
-    :param error: why it does not count; None if it does.
-    :param cpu_seconds: of the contender, of all its processors together.
-    :param peak_mb: the most memory it had in use; None if it can't be told.
-    :param baseline_mb: as much it had in use before it began to work.
-    :param bytes: of its output.
-    :param requests: that the server answered meanwhile.
-    :param connections: that the server accepted meanwhile.
-    :param server_cpu_seconds: what the server took meanwhile.
-    :param more: what only this contender tells.
+    :param error: why the run does not count; None if it does.
+    :param cpu_seconds: CPU time of the contender, summed over all cores.
+    :param peak_mb: its peak memory; None if unknown.
+    :param baseline_mb: its peak memory before it started to work.
+    :param bytes: size of its output.
+    :param requests: requests that the server answered during the run.
+    :param connections: connections that the server accepted during the run.
+    :param server_cpu_seconds: CPU time that the server used during the run.
+    :param more: values that only this contender reports.
     """
 
     contender: str
@@ -60,32 +60,32 @@ class Sample:
 
 
 class ServerHandle:
-    """The server, seen from outside.
+    """A client for the server's control endpoints.
 
-    :param url: where it is.
+    :param url: the server's base URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._open = build_opener(ProxyHandler({})).open  # whatever proxy is set, this is our own machine
+        self._open = build_opener(ProxyHandler({})).open  # a local server needs no proxy
 
     def stats(self) -> dict[str, float]:
-        """Return its counts."""
+        """Return the server's counters."""
         return self._call("stats")
 
     def configure(self, entries: int, latency_ms: int) -> dict[str, float]:
-        """Set how many entries there are and how long an answer waits; return its counts."""
+        """Set the number of entries and the latency; return the server's counters."""
         return self._call(f"configure?{urlencode({'entries': entries, 'latency_ms': latency_ms})}")
 
-    def _call(self, what: str) -> dict[str, float]:
-        with self._open(f"{self.url}/_bench/{what}") as answer:
+    def _call(self, endpoint: str) -> dict[str, float]:
+        with self._open(f"{self.url}/_bench/{endpoint}") as answer:
             counts: dict[str, float] = json.load(answer)
             return counts
 
 
 @contextmanager
 def serving(entries: int) -> Iterator[ServerHandle]:
-    """Run the server in a process of its own."""
+    """Run the server in its own process."""
     command = [sys.executable, str(HERE / "server.py"), "--entries", str(entries)]
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -100,7 +100,7 @@ def serving(entries: int) -> Iterator[ServerHandle]:
 
 
 def available_suffixes() -> list[str]:
-    """Return the file formats that this build of ours can write."""
+    """Return the file formats that this provider can write here."""
     run = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, str(HERE / "contenders" / "ours.py"), "--formats"],
         check=True,
@@ -118,47 +118,47 @@ def run(
     """Measure a contender once.
 
     :param number: of the round.
-    :param limit: seconds after which it is given up.
+    :param limit: timeout in seconds.
     """
     sample = Sample(contender.key, cell.latency_ms, cell.page_size, entries, number)
-    folder = _emptied(HERE / ".work" / "run")
-    os.sync()  # what others wrote shall not be written while this one is measured
+    folder = _empty_folder(HERE / ".work" / "run")
+    os.sync()  # flush earlier writes, which would slow this run down
     before = server.configure(entries, cell.latency_ms)
     try:
-        result = _child(server, contender, cell, entries, folder, limit)
-    except (PeerUnavailable, ChildFailed) as failure:
+        result = _run_contender(server, contender, cell, entries, folder, limit)
+    except (PeerUnavailable, ContenderError) as failure:
         sample.error = str(failure)
         return sample
     finally:
         after = server.stats()
-        _emptied(folder)
+        _empty_folder(folder)
     for name in ("seconds", "cpu_seconds", "rows", "bytes", "peak_mb", "baseline_mb", "versions"):
         setattr(sample, name, result.pop(name))
     sample.more = result
     sample.requests = int(after["requests"] - before["requests"])
     sample.connections = int(after["connections"] - before["connections"])
     sample.server_cpu_seconds = after["cpu_seconds"] - before["cpu_seconds"]
-    sample.error = _objection(sample, after["bytes"] - before["bytes"])
+    sample.error = _invalid_reason(sample, after["bytes"] - before["bytes"])
     return sample
 
 
-def _objection(sample: Sample, served_bytes: float) -> str | None:
-    """Return what is wrong with a run that seemed to succeed."""
+def _invalid_reason(sample: Sample, served_bytes: float) -> str | None:
+    """Return why a run that seemed to succeed does not count."""
     if sample.rows is not None and sample.rows != sample.entries:
-        return f"invalid: {sample.rows:,} rows of {sample.entries:,}"
+        return f"invalid: wrote {sample.rows:,} of {sample.entries:,} rows"
     if served_bytes < sample.entries * (ENTRY_BYTES - 1):
-        return "invalid: it did not ask for all entries"
+        return "invalid: did not request every entry"
     return None
 
 
-class ChildFailed(Exception):  # noqa: N818 - it did
+class ContenderError(Exception):
     """A contender's process failed."""
 
 
-def _child(
+def _run_contender(
     server: ServerHandle, contender: Contender, cell: Cell, entries: int, folder: Path, limit: float
 ) -> dict[str, Any]:
-    setting = {  # as in contenders/measure.py
+    setting = {  # the fields of Setting in contenders/measure.py
         "url": server.url,
         "listing": f"{server.url}/api/management/projects/{PROJECT}/contenttypes/{CONTENT_TYPE}/entries",
         "entries": entries,
@@ -168,7 +168,7 @@ def _child(
         "folder": str(folder),
     }
     command = [
-        str(python_of(contender.environment)),
+        str(peer_python(contender.environment)),
         str(HERE / "contenders" / f"{contender.script}.py"),
         json.dumps(setting),
     ]
@@ -183,30 +183,30 @@ def _child(
             env=_environment(server.url),
         )
     except subprocess.TimeoutExpired:
-        raise ChildFailed(f"not done after {limit:.0f} s") from None
+        raise ContenderError(f"timed out after {limit:.0f} s") from None
     except OSError as error:
-        raise ChildFailed(str(error.strerror)) from None
+        raise ContenderError(str(error.strerror)) from None
     if child.returncode:
-        raise ChildFailed(_reason(child.stderr))
+        raise ContenderError(_last_error_line(child.stderr))
     result: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     return result
 
 
-def _reason(stderr: str) -> str:
-    """Return the last thing a failed process said, without this machine's paths."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()] or ["no reason given"]
+def _last_error_line(stderr: str) -> str:
+    """Return the last line that a failed process printed, without this machine's paths."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()] or ["no error output"]
     text = lines[-1].replace(str(HERE.parent), ".").replace(sys.prefix, "…").replace(str(Path.home()), "~")
     return f"failed: {text[:200]}"
 
 
-def _emptied(folder: Path) -> Path:
+def _empty_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def _environment(url: str) -> dict[str, str]:
-    """Return the variables that a contender runs with: its connection, and nobody else's settings."""
+    """Return a contender's environment: its connection, and none of the caller's Airflow or dlt settings."""
     home = HERE / ".work" / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     connection = {

@@ -1,15 +1,15 @@
-"""As much of Contensis as the benchmark's contenders need, served fast enough never to be the bottleneck.
+"""A minimal Contensis for the benchmark, fast enough never to be the bottleneck.
 
 One process, one thread, HTTP/1.1 with keep-alive on asyncio's own socket calls: a page is a header and a
-slice of the prepared content, handed to the kernel without a copy. It speaks
+slice of the prepared content, handed to the kernel without a copy. It serves
 
 - the token endpoint, the project and its content type;
 - the search (GET and POST) for the clauses that an export sends: windows of `sys.version.created` become
   ranges of the prepared entries by arithmetic;
-- the plain paged list of a content type's entries, without a limit on depth, for the peers and for curl;
+- the plain paged list of a content type's entries, without a depth limit, for the peers and for curl;
 - `/_bench/stats` and `/_bench/configure?entries=&latency_ms=`, for the harness.
 
-The latency is added to every answer of the API, concurrently. The process ends when its standard input does.
+The latency is added to every API answer, concurrently. The process exits when its standard input closes.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _MATCHING = {
 Buffer = bytes | memoryview
 
 
-class Refused(Exception):  # noqa: N818 - an answer rather than an error
-    """The request asks for what this server does not know."""
+class RequestError(Exception):
+    """The server does not support the request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class Request(NamedTuple):
 
 
 class Server:
-    """The server's content, counts and settings.
+    """The server's content, counters and settings.
 
     :param data: the prepared entries.
     """
@@ -87,17 +87,17 @@ class Server:
         self.connections = self.requests = self.entries_served = self.bytes_served = 0
 
     async def run(self, listener: socket.socket) -> None:
-        """Accept connections for ever."""
+        """Accept connections forever."""
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(listener)
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(self._converse(connection))
+            task = loop.create_task(self._handle_connection(connection))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _converse(self, connection: socket.socket) -> None:
+    async def _handle_connection(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         received, counted = b"", False
         with connection:
@@ -117,34 +117,34 @@ class Server:
                     request = _parse(received[:end], received[end + 4 : end + 4 + length])
                     received = received[end + 4 + length :]
                     if request.path.startswith("/_bench/"):
-                        await _send(connection, _head(200, self._control(request)))
+                        await _send(connection, _with_header(200, self._control(request)))
                     else:
                         self.connections += not counted
                         counted = True
-                        await self._serve(connection, request)
+                        await self._respond(connection, request)
                     if not request.keep_alive:
                         return
             except ConnectionError:
                 return
 
-    async def _serve(self, connection: socket.socket, request: Request) -> None:
+    async def _respond(self, connection: socket.socket, request: Request) -> None:
         self.requests += 1
         try:
-            status, parts = 200, self._answer(request)
-        except Refused as refusal:
-            status, parts = refusal.status, [_json({"message": str(refusal)})]
+            status, parts = 200, self._route(request)
+        except RequestError as error:
+            status, parts = error.status, [_json({"message": str(error)})]
         if self._latency:
             await asyncio.sleep(self._latency)
         self.bytes_served += sum(map(len, parts))
-        await _send(connection, _head(status, parts))
+        await _send(connection, _with_header(status, parts))
 
     def _control(self, request: Request) -> list[Buffer]:
         if request.path == "/_bench/configure":
             self._entries = int(request.params["entries"])
             self._latency = int(request.params["latency_ms"]) / 1000
             if self._entries * ENTRY_BYTES > len(self._data):
-                raise ValueError("so many entries were not prepared")
-            # Touched once, so that no contender waits for the disk.
+                raise ValueError("not that many entries are prepared")
+            # Read once, so that no contender waits for the disk.
             bytes(self._data[: self._entries * ENTRY_BYTES : mmap.PAGESIZE])
         return [
             _json(
@@ -158,14 +158,14 @@ class Server:
             )
         ]
 
-    def _answer(self, request: Request) -> list[Buffer]:
+    def _route(self, request: Request) -> list[Buffer]:
         if request.path.rstrip("/") == "/authenticate/connect/token":
             return [
                 _json({"access_token": "bench." + "t" * 1100, "expires_in": 3600, "token_type": "Bearer"})
             ]
         parts = request.path.strip("/").split("/")
         if parts[:1] != ["api"] or parts[2:4] != ["projects", PROJECT]:
-            raise Refused(404, "There is no such project.")
+            raise RequestError(404, "Project not found.")
         match parts[4:]:
             case []:
                 return [_json(project())]
@@ -177,7 +177,7 @@ class Server:
                 return self._page(range(self._entries), request.params)
             case ["entries", "search"]:
                 return self._search(request)
-        raise Refused(404, "There is no such resource.")
+        raise RequestError(404, "Resource not found.")
 
     def _search(self, request: Request) -> list[Buffer]:
         if request.method == "POST":
@@ -187,14 +187,14 @@ class Server:
                 name: json.loads(text) if name in {"where", "orderBy"} else text
                 for name, text in request.params.items()
             }
-        found = _found(query.get("where") or [], self._entries)
+        found = _matching_range(query.get("where") or [], self._entries)
         descending = query.get("orderBy", [{}])[:1] == [{"desc": CREATED}]
         return self._page(found[::-1] if descending else found, query)
 
     def _page(self, found: range, query: Mapping[str, Any]) -> list[Buffer]:
         number, size = int(query.get("pageIndex", 0)), int(query.get("pageSize", 25))
         if not 1 <= size <= 10_000 or number < 0:
-            raise Refused(400, "pageSize must be from 1 to 10000.")
+            raise RequestError(400, "pageSize must be from 1 to 10000.")
         page = found[number * size : (number + 1) * size]
         start = (
             f'{{"pageIndex":{number},"pageSize":{size},"totalCount":{len(found)},'
@@ -211,8 +211,8 @@ class Server:
         return b",".join(self._data[i * ENTRY_BYTES : (i + 1) * ENTRY_BYTES - 1] for i in page)
 
 
-def _found(where: Sequence[Mapping[str, Any]], entries: int) -> range:
-    """Return the entries that match all clauses, which is always a range."""
+def _matching_range(where: Sequence[Mapping[str, Any]], entries: int) -> range:
+    """Return the range of entries that match all clauses."""
     first, last = 0, entries
     for clause in where:
         field = clause.get("field")
@@ -224,14 +224,14 @@ def _found(where: Sequence[Mapping[str, Any]], entries: int) -> range:
             if "lessThan" in clause:
                 last = min(last, created_index(clause["lessThan"]))
             if not clause.keys() & {"exists", "greaterThanOrEqualTo", "lessThan"}:
-                raise Refused(400, "This server can't compare created times so.")
+                raise RequestError(400, "This server does not support this comparison of created times.")
         elif not _matches(clause):
             return range(0)
     return range(first, max(first, last))
 
 
 def _matches(clause: Mapping[str, Any]) -> bool:
-    """Whether a clause holds for every entry; if not, it holds for none."""
+    """Return whether a clause holds for every entry; otherwise it holds for none."""
     if "not" in clause:
         return not _matches(clause["not"])
     field = clause.get("field")
@@ -241,7 +241,7 @@ def _matches(clause: Mapping[str, Any]) -> bool:
         return _MATCHING[field] in clause.get("in", [clause.get("equalTo")])
     if field == "sys.id" and "exists" in clause:
         return bool(clause["exists"])
-    raise Refused(400, f"This server can't search for {json.dumps(clause)}.")
+    raise RequestError(400, f"This server does not support the clause {json.dumps(clause)}.")
 
 
 def _content_length(head: bytes) -> int:
@@ -263,7 +263,7 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _head(status: int, parts: list[Buffer]) -> list[Buffer]:
+def _with_header(status: int, parts: list[Buffer]) -> list[Buffer]:
     reason = {200: "OK", 400: "Bad Request", 404: "Not Found"}[status]
     head = (
         f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json; charset=utf-8\r\n"
@@ -273,7 +273,7 @@ def _head(status: int, parts: list[Buffer]) -> list[Buffer]:
 
 
 async def _send(connection: socket.socket, parts: list[Buffer]) -> None:
-    """Send all parts: in one call if the kernel takes them, else as it takes them."""
+    """Send all parts: in one call if the kernel accepts them, otherwise part by part."""
     try:
         sent = connection.sendmsg(parts)
     except BlockingIOError:
@@ -286,11 +286,11 @@ async def _send(connection: socket.socket, parts: list[Buffer]) -> None:
 
 
 def main() -> None:
-    """Prepare the content, serve it, and say on which port."""
+    """Prepare the content, serve it, and print the URL."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--entries", type=int, default=100_000, help="how many to prepare")
+    parser.add_argument("--entries", type=int, default=100_000, help="entries to prepare")
     parser.add_argument("--cache", type=Path, default=Path(__file__).parent / ".cache")
-    parser.add_argument("--port", type=int, default=0, help="0 for any that is free")
+    parser.add_argument("--port", type=int, default=0, help="0 for any free port")
     arguments = parser.parse_args()
     path = prepare(arguments.cache, arguments.entries)
     with path.open("rb") as file:
@@ -299,12 +299,12 @@ def main() -> None:
     listener.setblocking(False)
     sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}) + "\n")
     sys.stdout.flush()
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_exit_with_stdin, daemon=True).start()
     asyncio.run(Server(data).run(listener))
 
 
-def _end_with_input() -> None:
-    """End the process when whoever started it closes its standard input, or dies."""
+def _exit_with_stdin() -> None:
+    """Exit when the parent process closes standard input or dies."""
     sys.stdin.buffer.read()
     os._exit(0)
 

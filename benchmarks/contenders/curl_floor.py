@@ -1,4 +1,4 @@
-"""The floor: curl reads the same pages over as many connections and throws the bytes away."""
+"""The floor: curl reads the same pages over the same number of connections and discards them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def prepare(setting: Setting) -> Callable[[], Outcome]:
-    """Return a run of curl."""
+    """Return the function that runs curl."""
     pages = f"{setting.listing}?pageIndex=[0-{setting.pages - 1}]&pageSize={setting.page_size}"
     command = ["curl", "--silent", "--disable", "--noproxy", "*", "--parallel", "--parallel-immediate"]
     command += ["--parallel-max", str(setting.connections), "--output", "/dev/null"]
@@ -23,8 +23,8 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
         answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own
         statuses = Counter(answer.stdout.split())
         if statuses != {"200": setting.pages}:
-            raise RuntimeError(f"curl was answered with {dict(statuses)}")
-        # Python only waits here; what curl itself takes can't be told apart from what starts it.
+            raise RuntimeError(f"curl received unexpected statuses: {dict(statuses)}")
+        # This process only waits, and curl's memory cannot be separated from its parent's.
         return Outcome(more={"peak_mb": None, "baseline_mb": None})
 
     return work

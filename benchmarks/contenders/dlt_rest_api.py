@@ -1,7 +1,7 @@
-"""dlt's rest_api source to files.
+"""dlt's rest_api source, loaded into files.
 
-The variant is `jsonl` (dlt's defaults: lists become tables of their own), `jsonl-flat` (one table) or
-`parquet`. dlt would compress JSON Lines with gzip; it need not here, as nobody else does.
+The variant is `jsonl` (dlt's defaults: lists become child tables), `jsonl-flat` (one table) or `parquet`.
+dlt compresses JSON Lines by default; here it does not, to match its peers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prepare(setting: Setting) -> Callable[[], Outcome]:
-    """Return the run of a pipeline."""
+    """Return the function that runs the pipeline."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     os.environ["DLT_DATA_DIR"] = str(setting.folder / "dlt")
     os.environ["NORMALIZE__DATA_WRITER__DISABLE_COMPRESSION"] = "true"
@@ -26,7 +26,7 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
     from dlt.sources.rest_api import rest_api_source
 
     if setting.variant == "parquet":
-        import pyarrow.parquet  # noqa: F401  # only to be counted among the imports
+        import pyarrow.parquet  # noqa: F401  # so that it counts as an import
 
     source = rest_api_source(
         {

@@ -1,6 +1,6 @@
-"""Airflow's HttpOperator with a pagination function, its response filter writing JSON Lines.
+"""Airflow's HttpOperator with a pagination function and a response filter that writes JSON Lines.
 
-What the filter returns becomes the XCom. By default that is the text of all pages; here it is the path.
+The filter's return value becomes the XCom: the path of the file, instead of the text of all pages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prepare(setting: Setting) -> Callable[[], Outcome]:
-    """Return the operator's execution."""
+    """Return the function that executes the operator."""
     os.environ["AIRFLOW_CONN_HTTP_DEFAULT"] = setting.url
     from airflow.providers.http.operators.http import HttpOperator
 

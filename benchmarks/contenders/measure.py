@@ -1,7 +1,7 @@
-"""What every contender does the same way: take its settings, time its work, count its rows, print one line.
+"""Shared by all contenders: parse the settings, time the work, count the rows, print the result.
 
-It runs in each contender's own Python, so it needs nothing but the standard library; what else counting a
-format takes is imported where it is needed, after the measurement.
+This module runs in each contender's own Python, so it needs only the standard library. The libraries that
+count rows are imported after the measurement.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_BLOCK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a contender is asked to do.
+    """A contender's settings.
 
-    :param url: the server.
+    :param url: the server's base URL.
     :param listing: the URL of the plain paged list of all entries.
-    :param entries: how many there are.
-    :param page_size: entries a page.
-    :param connections: how many requests may be under way at the same time.
-    :param variant: what is particular to this contender, such as a file format.
+    :param entries: the number of entries.
+    :param page_size: entries per page.
+    :param connections: the maximum number of concurrent requests.
+    :param variant: specific to the contender, such as a file format.
     :param folder: an empty folder for output and state.
     """
 
@@ -45,16 +45,16 @@ class Setting:
 
     @property
     def pages(self) -> int:
-        """How many pages the entries fill."""
+        """The number of pages that the entries fill."""
         return -(-self.entries // self.page_size)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contender has done.
+    """A contender's result.
 
-    :param files: its output; none if it throws the bytes away.
-    :param more: anything else worth telling.
+    :param files: its output; empty if it discards the bytes.
+    :param more: other values to report.
     """
 
     files: Iterable[Path] = ()
@@ -64,8 +64,8 @@ class Outcome:
 def measure(prepare: Callable[[Setting], Callable[[], Outcome]], *distributions: str) -> None:
     """Measure a contender and print the result as one line of JSON.
 
-    :param prepare: imports all that the work needs, and returns the work.
-    :param distributions: whose versions are told.
+    :param prepare: imports everything the work needs, and returns the function that does the work.
+    :param distributions: packages whose versions are reported.
     """
     given = json.loads(sys.argv[1])
     setting = Setting(**{**given, "folder": Path(given["folder"])})
@@ -88,10 +88,10 @@ def measure(prepare: Callable[[Setting], Callable[[], Outcome]], *distributions:
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process has had in use.
+    """Return the peak memory of this process.
 
-    Linux keeps it for each program in VmHWM. What getrusage tells there includes the process that started
-    this one, as it was when it did; it is the second choice.
+    Linux keeps it in VmHWM. The fallback, getrusage, is less exact there: it includes the parent process as
+    it was when it started this one.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -105,13 +105,13 @@ def peak_mb() -> float:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and of those that it started and that have ended."""
+    """Return the CPU time of this process and of its finished child processes."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def count_rows(path: Path) -> int:
-    """Return how many rows a file holds, by its suffix."""
+    """Count the rows of a file; its suffix decides how."""
     match [suffix for suffix in path.suffixes if suffix in _COUNTERS or suffix in {".gz", ".zst"}]:
         case [".parquet"]:
             import pyarrow.parquet as pq
@@ -122,21 +122,21 @@ def count_rows(path: Path) -> int:
                 return _COUNTERS[suffix](file)
         case [suffix, ".gz"]:
             with gzip.open(path, "rb") as unzipped:
-                return _COUNTERS[suffix](unzipped)  # type: ignore[arg-type]  # it reads as any file does
+                return _COUNTERS[suffix](unzipped)  # type: ignore[arg-type]  # GzipFile reads like any binary file
         case [suffix, ".zst"]:
             import pyarrow
 
             with pyarrow.input_stream(str(path), compression="zstd") as stream:
                 return _COUNTERS[suffix](stream)
-    raise ValueError(f"no way is known to count the rows of {path.name}")
+    raise ValueError(f"Cannot count the rows of {path.name}")
 
 
 def _count_lines(file: IO[bytes]) -> int:
     rows, last = 0, b"\n"
-    while block := file.read(_BLOCK_BYTES):
-        rows += block.count(b"\n")
-        last = block[-1:]
-    return rows + (last != b"\n")  # the last line may have no end
+    while chunk := file.read(_CHUNK_BYTES):
+        rows += chunk.count(b"\n")
+        last = chunk[-1:]
+    return rows + (last != b"\n")  # the last line may lack a line end
 
 
 def _count_items(file: IO[bytes]) -> int:
@@ -144,7 +144,7 @@ def _count_items(file: IO[bytes]) -> int:
 
 
 def _count_records(file: IO[bytes]) -> int:
-    """Count the records of a CSV file, which may contain line ends within quotes; the first is the header."""
+    """Count the records of a CSV file, without the header; quoted cells may contain line ends."""
     outside = b"".join(file.read().split(b'"')[::2])
     return outside.count(b"\n") + (not outside.endswith(b"\n")) - 1
 

@@ -1,6 +1,7 @@
-"""This provider's operator as a task runs it: planning, reading, proof, file and commit.
+"""This provider's operator, run as a task runs it: plan, read, prove, write and commit.
 
-The variant is the suffix of the file. With `--formats`, it prints the suffixes that this build can write.
+The variant is the file's suffix; ` checkpoint` after it keeps a checkpoint. With `--formats`, the script
+prints the suffixes that this provider can write here.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from measure import Outcome, Setting, measure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LATER = (
+_LAZY_IMPORTS = (
     "airflow_provider_contensis.api.client",
     "airflow_provider_contensis.export.entries",
     "airflow_provider_contensis.hooks.contensis",
 )
-_LATER_FOR = {"csv": ("csv",), "parquet": ("pyarrow.json", "pyarrow.parquet")}
+_FORMAT_IMPORTS = {"csv": ("csv",), "parquet": ("pyarrow.json", "pyarrow.parquet")}
 
 SUFFIXES = ("jsonl", "jsonl.gz", "jsonl.zst", "json", "csv", "parquet")
 
 
 def prepare(setting: Setting) -> Callable[[], Outcome]:
-    """Import what `execute` imports later, and return the export."""
-    suffix, _, kept = setting.variant.partition(" ")
+    """Import what `execute` would import, and return the function that exports."""
+    suffix, _, checkpoint = setting.variant.partition(" ")
     file_format = suffix.partition(".")[0]
-    for module in (*_LATER, *_LATER_FOR.get(file_format, ())):
+    for module in (*_LAZY_IMPORTS, *_FORMAT_IMPORTS.get(file_format, ())):
         importlib.import_module(module)
     from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 
@@ -47,11 +48,11 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
         run_id="bench",
         map_index=-1,
         try_number=1,
-        max_tries=1 if kept else 0,
+        max_tries=1 if checkpoint else 0,
         xcom_push=lambda **_: None,
     )
     store = SimpleNamespace(get=lambda _: None, set=lambda *_: None, delete=lambda _: None)
-    context = {"ti": ti, **({"task_state_store": store} if kept else {})}
+    context = {"ti": ti, **({"task_state_store": store} if checkpoint else {})}
 
     def work() -> Outcome:
         result = operator.execute(cast("Any", context))
@@ -61,7 +62,7 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
 
 
 def formats() -> list[str]:
-    """Return the suffixes that this build can write."""
+    """Return the suffixes that this provider can write here."""
     from airflow_provider_contensis.api.errors import ContensisError
     from airflow_provider_contensis.export.destination import Destination
 

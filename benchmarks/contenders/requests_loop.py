@@ -1,4 +1,4 @@
-"""What people write first: a loop of requests, page by page, each entry parsed and written as a line."""
+"""The script that people write first: one request per page, each entry parsed and written as a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def prepare(setting: Setting) -> Callable[[], Outcome]:
-    """Return the loop."""
+    """Return the function that runs the loop."""
     path = setting.folder / "entries.jsonl"
 
     def work() -> Outcome:
