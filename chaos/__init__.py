@@ -1,1 +1,1 @@
-"""Exports under trouble, by the thousand: random content, queries, faults and edits, and an oracle."""
+"""The chaos suite: thousands of exports under random faults and edits, each judged by an oracle."""

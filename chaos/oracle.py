@@ -1,7 +1,7 @@
-"""What an export must hold, worked out from the sandbox's own record and from nothing that the product does.
+"""The oracle: derives what an export must hold from the sandbox's records, without the product's code.
 
-The catalogue tells every change with its revision, and the run keeps every page as it was sent. From both
-follows which entries matched throughout, which never did, and which bytes the service ever showed.
+The catalogue records every change with its revision, and the run keeps every page as it was sent. Together
+they show which entries matched throughout, which never matched, and which bytes the service ever sent.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from chaos.scenario import Scenario
 
 Key = tuple[str, str]
-NOTES = "notes.txt"  # somebody else's file, which an export leaves alone
+NOTES = "notes.txt"  # someone else's file, which an export must leave alone
 
 _JSON = json.JSONDecoder()
 _PAGE = b'{"pageIndex":'
 _MANIFEST = "_manifest.json"
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 class Row(NamedTuple):
     """An exported entry.
 
     :param key: id and language, in lower case.
-    :param content_type_id: what it says of itself.
-    :param content: its JSON as bytes, or what of it the format holds.
-    :param file: the name of the file that it is in.
+    :param content_type_id: as the entry states it.
+    :param content: its JSON as bytes, or its cells in CSV.
+    :param file: the name of the file that contains it.
     """
 
     key: Key
@@ -51,8 +51,8 @@ class Row(NamedTuple):
 class Oracle:
     """Judges one run.
 
-    :param scenario: what was asked for.
-    :param catalogue: what was served; it is looked at now, and again when judging.
+    :param scenario: the scenario of the run.
+    :param catalogue: the content that is served; read now, and again when judging.
     """
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue) -> None:
@@ -62,16 +62,16 @@ class Oracle:
         _, self._before = catalogue.select(lambda bucket: bucket.status == self._status)
         self._pages: list[bytes] = []
 
-    def saw(self, body: bytes) -> None:
-        """Keep what was sent, if it is a page."""
+    def record(self, body: bytes) -> None:
+        """Keep the body of an answer if it is a page."""
         if body.startswith(_PAGE):
             self._pages.append(body)
 
-    def judge(self, files: Mapping[str, bytes], told: int) -> list[str]:
-        """Return what is wrong with an export that says it succeeded.
+    def judge(self, files: Mapping[str, bytes], reported: int) -> list[str]:
+        """Return what is wrong with an export that reports success.
 
-        :param files: all that stands where it wrote, by path.
-        :param told: how many entries it says it wrote.
+        :param files: everything at the destination, by path.
+        :param reported: the number of entries that it reports.
         """
         folder, _, name = self._scenario.destination.rpartition("/")
         if folder:
@@ -80,21 +80,21 @@ class Oracle:
             complaints = _check_manifest(manifest, exported)
         else:
             exported = dict(files)
-            complaints = [] if files.keys() == {name} else [f"there are the files {sorted(files)}"]
+            complaints = [] if files.keys() == {name} else [f"expected only {name}, found {sorted(files)}"]
         if complaints:
             return complaints
         rows = [row for name, content in exported.items() for row in _rows(name, content)]
         throughout, ever = self._matching(self._catalogue.changes)
         found = Counter(row.key for row in rows)
         complaints = [
-            *([f"it tells of {told} entries, but there are {len(rows)}"] if told != len(rows) else []),
+            *([f"it reported {reported} entries, but wrote {len(rows)}"] if reported != len(rows) else []),
             *_complain("matched throughout, but are not there", throughout - found.keys()),
             *_complain("are there more than once", [key for key, times in found.items() if times > 1]),
             *_complain("are there, but never matched", found.keys() - ever.keys()),
         ]
-        is_served = self._check_of_content()
+        is_served = self._content_check()
         complaints += _complain(
-            "are in no version that was served and matched",
+            "appear in no version that was served and matched",
             [row.key for row in rows if row.key in ever and not is_served(row, ever[row.key])],
         )
         if folder:
@@ -105,7 +105,7 @@ class Oracle:
         return complaints
 
     def _matching(self, changes: Iterable[Change]) -> tuple[set[Key], dict[Key, list[Document]]]:
-        """Return which variations matched at every moment, and every version of any that ever matched."""
+        """Return the keys that matched throughout, and the matching versions of all that ever matched."""
         versions: dict[Key, list[Document | None]] = {document.key: [document] for document in self._before}
         for change in changes:
             if change.status == self._status:
@@ -126,15 +126,15 @@ class Oracle:
         wheres = [where for where in WHERE if where.clause in arguments.get("where", [])]
         return (
             entry["sys"]["contentTypeId"]
-            in _all_or(arguments["content_type_id"], entry["sys"]["contentTypeId"])
-            and entry["sys"]["language"] in _all_or(arguments["language"], entry["sys"]["language"])
+            in _values(arguments["content_type_id"], entry["sys"]["contentTypeId"])
+            and entry["sys"]["language"] in _values(arguments["language"], entry["sys"]["language"])
             and all(where.holds(entry) for where in wheres)
             and ("changed_from" not in arguments or changed >= _moment(arguments["changed_from"]))
             and ("changed_to" not in arguments or changed < _moment(arguments["changed_to"]))
         )
 
-    def _check_of_content(self) -> Callable[[Row, list[Document]], bool]:
-        """Return what tells whether a row is, to the last digit, a version that was served."""
+    def _content_check(self) -> Callable[[Row, list[Document]], bool]:
+        """Return a function that checks whether a row is, to the last digit, a version that was served."""
         served = {item for page in self._pages for item in array_items(page, page.index(b'"items":[') + 8)}
         render = (
             self._catalogue.delivery.render
@@ -146,22 +146,22 @@ class Oracle:
         def is_served(row: Row, versions: list[Document]) -> bool:
             texts = [text for text in map(render, versions) if text in served]
             if isinstance(row.content, dict):
-                return any(_cells(text, row.content) == row.content for text in texts)
+                return any(_expected_cells(text, row.content) == row.content for text in texts)
             if fields is None:
                 return row.content in texts
             kept = _exact(row.content)
-            return any(_kept(_exact(text), fields) == kept for text in texts)
+            return any(_select_fields(_exact(text), fields) == kept for text in texts)
 
         return is_served
 
 
 def array_items(text: bytes, start: int = 0) -> Iterator[bytes]:
-    """Yield the items of a JSON array as they stand in the text.
+    """Yield the items of a JSON array exactly as written.
 
     :param start: where the array begins.
     """
     decoded = text.decode()
-    # Positions in text are not those in bytes, but an array begins behind plain ASCII.
+    # Positions in text and in bytes differ, but only ASCII precedes the array.
     position = start + 1
     while True:
         while decoded[position] in " \r\n,":
@@ -174,19 +174,19 @@ def array_items(text: bytes, start: int = 0) -> Iterator[bytes]:
 
 
 def _check_manifest(manifest: bytes, files: Mapping[str, bytes]) -> list[str]:
-    """Return what is wrong with a folder's manifest: it names each file, with its size and hash."""
+    """Return what is wrong with a folder's manifest, which must name each file with its size and hash."""
     named = {file["path"]: file for file in json.loads(manifest).get("files", ())}
     if named.keys() != files.keys():
         return [f"the manifest names {sorted(named)}, but the folder holds {sorted(files)}"]
     return [
-        f"the manifest tells another size or hash of {name}"
+        f"the manifest has another size or hash for {name}"
         for name, file in named.items()
         if (file["bytes"], file["sha256"]) != (len(files[name]), hashlib.sha256(files[name]).hexdigest())
     ]
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones too, by its path in there."""
+    """Return every file below a folder, including hidden ones, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -195,8 +195,8 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def _rows(name: str, content: bytes) -> Iterator[Row]:
-    """Yield what is in a file, read with other means than it was written with."""
-    plain = _decompressed(name, content)
+    """Yield the rows of a file, read with other code than wrote it."""
+    plain = _decompress(name, content)
     if ".csv" in name:
         for cells in csv.DictReader(io.StringIO(plain.decode(), newline="")):
             key = (cells["sys.id"].lower(), cells["sys.language"].lower())
@@ -209,27 +209,27 @@ def _rows(name: str, content: bytes) -> Iterator[Row]:
 
 def _complain(what: str, keys: Iterable[Key]) -> list[str]:
     some = sorted(keys)
-    shown = ", ".join(" ".join(key) for key in some[:_SHOWN])
-    return [f"{len(some)} entries {what}: {shown}"] if some else []
+    shown = ", ".join(" ".join(key) for key in some[:_MAX_SHOWN])
+    return [f"entries that {what}: {len(some)} ({shown})"] if some else []
 
 
-def _all_or(asked: str | Sequence[str] | None, own: str) -> Sequence[str]:
-    return [own] if asked is None else [asked] if isinstance(asked, str) else asked
+def _values(requested: str | Sequence[str] | None, default: str) -> Sequence[str]:
+    return [default] if requested is None else [requested] if isinstance(requested, str) else requested
 
 
 def _moment(text: str | None) -> tuple[str, str]:
-    """Return a time in UTC, as Contensis writes it, as something that compares; no time is before all."""
+    """Return a UTC time as Contensis writes it in a form that compares; a missing time sorts first."""
     whole, _, fraction = (text or "").rstrip("Z").partition(".")
     return whole, fraction.ljust(7, "0")
 
 
 def _exact(text: bytes) -> Any:
-    """Return JSON with every number as it is written."""
+    """Parse JSON, and keep every number as it is written."""
     return json.loads(text, parse_int=str, parse_float=str)
 
 
-def _kept(entry: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """Return what is left of an entry when only some fields are kept, and what identifies it."""
+def _select_fields(entry: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Return an entry reduced to the given fields and its identity."""
     kept: dict[str, Any] = {}
     for name, value in entry.items():
         if name in fields:
@@ -245,11 +245,11 @@ def _kept(entry: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     return kept
 
 
-def _cells(text: bytes, cells: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells of an entry, of those that are a plain value; the others as they are given.
+def _expected_cells(text: bytes, cells: Mapping[str, str]) -> dict[str, str]:
+    """Return the cells that an entry should have: plain values from the entry, all others as given.
 
-    What has no column of its own, as in a content type that the project does not list, stands in the last
-    one as JSON.
+    Fields without a column, as in a content type that the project does not list, are JSON in the last
+    column.
     """
     entry = _exact(text)
     rest = _exact(cells["_rest"].encode() or b"{}")
@@ -267,7 +267,7 @@ def _cells(text: bytes, cells: Mapping[str, str]) -> dict[str, str]:
     return expected
 
 
-def _decompressed(name: str, content: bytes) -> bytes:
+def _decompress(name: str, content: bytes) -> bytes:
     if name.endswith(".gz"):
         return gzip.decompress(content)
     if name.endswith(".zst"):

@@ -1,4 +1,4 @@
-"""What many runs came to, as tables in Markdown."""
+"""Summarize many runs as Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from chaos.run import Outcome
 
-_WEATHER = ("none", "few", "many", "storm")
-_BUSINESS = ("none", "few", "many")
+_FAULT_LEVELS = ("none", "few", "many", "storm")
+_EDIT_LEVELS = ("none", "few", "many")
 
 
 def report(outcomes: Sequence[Outcome], seconds: float) -> str:
     """Return the tables.
 
-    :param seconds: that all runs took together.
+    :param seconds: the duration of all runs together.
     """
     return "\n".join(_lines(outcomes, seconds))
 
@@ -30,43 +30,44 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
     edits = sum((outcome.edits for outcome in outcomes), Counter[str]())
     warnings = sum((outcome.warnings for outcome in outcomes), Counter[str]())
     yield from _table(
-        ("", "in all"),
+        ("", "total"),
         [
             ("runs", len(outcomes)),
             ("exports that succeeded", len(outcomes) - len(failed)),
-            ("exports that failed with one of our errors", len(failed)),
+            ("exports that failed with a `ContensisError`", len(failed)),
             ("entries exported", sum(outcome.entries for outcome in outcomes)),
             ("requests", sum(outcome.requests for outcome in outcomes)),
-            ("faults met", faults.total()),
-            ("calls repeated", warnings["retry"]),
-            ("edits made meanwhile", edits.total()),
-            ("retries that went on from what was read", sum(outcome.continued for outcome in outcomes)),
-            ("parts found short, and read again", warnings["entries"]),
+            ("faults injected", faults.total()),
+            ("calls retried", warnings["retry"]),
+            ("edits made during the exports", edits.total()),
+            ("retries that continued from a checkpoint", sum(outcome.continued for outcome in outcomes)),
+            ("slices found incomplete and read again", warnings["entries"]),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),
         ],
     )
-    yield "Exports that succeeded, of how many, by how many faults and edits there were:"
+    yield "Exports that succeeded, by number of faults and edits:"
     yield ""
     yield from _table(
-        ("faults", *(f"{business} edits".replace("none", "no") for business in _BUSINESS)),
-        [(weather, *(_share(outcomes, weather, each) for each in _BUSINESS)) for weather in _WEATHER],
+        ("faults", *(f"{level} edits".replace("none", "no") for level in _EDIT_LEVELS)),
+        [(level, *(_share(outcomes, level, edits) for edits in _EDIT_LEVELS)) for level in _FAULT_LEVELS],
     )
-    yield from _table(("fault", "met"), [(f"`{name}`", faults[name]) for name in FAULTS])
-    yield from _table(("edit", "made"), [(f"`{name}`", edits[name]) for name in EDITS])
+    yield from _table(("fault", "count"), [(f"`{name}`", faults[name]) for name in FAULTS])
+    yield from _table(("edit", "count"), [(f"`{name}`", edits[name]) for name in EDITS])
     yield from _table(
-        ("failed with", "exports"), Counter(f"`{outcome.error}`" for outcome in failed).most_common()
+        ("exception", "exports"), Counter(f"`{outcome.error}`" for outcome in failed).most_common()
     )
 
 
-def _share(outcomes: Iterable[Outcome], weather: str, business: str) -> str:
-    chosen = [outcome for outcome in outcomes if (outcome.weather, outcome.business) == (weather, business)]
+def _share(outcomes: Iterable[Outcome], fault_level: str, edit_level: str) -> str:
+    levels = (fault_level, edit_level)
+    chosen = [outcome for outcome in outcomes if (outcome.fault_level, outcome.edit_level) == levels]
     return f"{sum(outcome.error is None for outcome in chosen)} of {len(chosen)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
     for row in rows:
         yield f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else str(cell) for cell in row)} |"
     yield ""

@@ -1,4 +1,4 @@
-"""One run: a sandbox in trouble, an export from it, and the oracle's verdict."""
+"""One run: a sandbox with faults and edits, an export from it, and the oracle's verdict."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
-# As many tries as the product makes by itself, without its patience.
-_HASTY = RetryPolicy(attempts=7, initial_wait=0.002, max_wait=2.0, total=20.0)
+# As many attempts as the product makes by default, with much shorter waits.
+_FAST_RETRY = RetryPolicy(attempts=7, initial_wait=0.002, max_wait=2.0, total=20.0)
 _TIMEOUT_SECONDS = 1.0
 _OUTAGE_SECONDS = 0.02
-_LONGEST_SECONDS = 300.0  # what takes longer is taken to never end
-_OLDER = {
+_MAX_RUN_SECONDS = 300.0  # a longer run counts as one that never ends
+_OLDER_EXPORT = {
     "_manifest.json": json.dumps({"files": [{"path": "gone.jsonl"}, {"path": "article.jsonl"}]}),
     "gone.jsonl": "yesterday",
     "article.jsonl": "yesterday",
-    NOTES: "of somebody else",
+    NOTES: "someone else's",
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run; plain, so that it can come from another process.
+    """The result of one run, in plain values that another process can return.
 
-    :param weather: how many faults there were, in a word.
-    :param business: how many edits there were, in a word.
+    :param fault_level: none, few, many or storm.
+    :param edit_level: none, few or many.
     :param violations: the promises that were broken.
     :param error: the class of the exception that the export failed with; None if it succeeded.
-    :param message: what that exception says.
-    :param entries: how many were exported.
-    :param requests: that the sandbox was sent.
-    :param warnings: by the module that warned: `retry` once for each call repeated, `entries` once for each
-        part found short and read again.
-    :param faults: met by requests, by name.
-    :param edits: made meanwhile, by name.
-    :param continued: how many tries went on from what an earlier one had read.
+    :param message: the message of that exception.
+    :param entries: the number of entries exported.
+    :param requests: the number of requests that the sandbox received.
+    :param warnings: counts by module: `retry` warns once for each retried call, `entries` once for each
+        slice found incomplete and read again.
+    :param faults: counts of injected faults, by name.
+    :param edits: counts of edits during the export, by name.
+    :param continued: the number of attempts that continued from a checkpoint.
     """
 
     seed: int
-    weather: str
-    business: str
+    fault_level: str
+    edit_level: str
     violations: list[str]
     error: str | None
     message: str | None
@@ -73,29 +73,29 @@ class Outcome:
     continued: int = 0
 
 
-class _BrokenOffError(Exception):
-    """What ends a task from outside, such as Airflow's time limit."""
+class _TaskInterruptedError(Exception):
+    """Interrupts a task from outside, as Airflow's timeout does."""
 
 
 class _Client(ContensisClient):
-    """A client whose task ends after some searches.
+    """A client that interrupts its task at a given search.
 
-    :param searches: None for no end.
+    :param searches: the number of that search; None to never interrupt.
     """
 
     def __init__(self, *args: Any, searches: int | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._last = searches
+        self._interrupt_at = searches
         self._number = count(1)
 
     def search(self, *args: Any, **kwargs: Any) -> SearchAnswer:
-        if next(self._number) == self._last:
-            raise _BrokenOffError
+        if next(self._number) == self._interrupt_at:
+            raise _TaskInterruptedError
         return super().search(*args, **kwargs)
 
 
-class _Memory:
-    """What the tries of one export tell each other."""
+class _CheckpointPointer:
+    """Passes the checkpoint pointer from one attempt to the next."""
 
     def __init__(self) -> None:
         self.is_last = False
@@ -114,12 +114,12 @@ class _Memory:
 
 
 def run(seed: int) -> Outcome:
-    """Make the run of a seed."""
+    """Run the scenario of a seed."""
     return run_scenario(draw_scenario(seed))
 
 
 def run_scenario(scenario: Scenario) -> Outcome:
-    """Make a run, and judge it."""
+    """Run a scenario, and judge the export."""
     catalogue = scenario.catalogue()
     oracle = Oracle(scenario, catalogue)
     editors = Editors(catalogue, scenario.seed, scenario.edit_rate)
@@ -131,40 +131,40 @@ def run_scenario(scenario: Scenario) -> Outcome:
         outage=_OUTAGE_SECONDS,
     )
 
-    def trouble(request: Request) -> Response:
+    def respond(request: Request) -> Response:
         editors(request)
         response = mixture(request) or request.answer()
         if request.kind == "search":
-            oracle.saw(response.body)
+            oracle.record(response.body)
         return response
 
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
-        Sandbox(catalogue, faults=trouble, seed=scenario.seed, **scenario.sandbox) as sandbox,
+        Sandbox(catalogue, faults=respond, seed=scenario.seed, **scenario.sandbox) as sandbox,
         _Warnings() as warnings,
     ):
         place = Path(folder)
-        _put_older(scenario, place)
+        _write_older_export(scenario, place)
         before = files_below(place)
-        memory = _Memory()
-        told, error = _export(scenario, sandbox, place, memory)
+        memory = _CheckpointPointer()
+        reported, error = _export(scenario, sandbox, place, memory)
         seconds = time.monotonic() - started
         after = files_below(place)
         requests = sandbox.count()
-    violations = oracle.judge(after, told) if error is None else _judge_failure(scenario, error)
+    violations = oracle.judge(after, reported) if error is None else _judge_failure(scenario, error)
     if error is not None and before != after:
-        violations.append(f"it failed, and the destination changed: {sorted(before)} became {sorted(after)}")
-    if seconds > _LONGEST_SECONDS:
-        violations.append(f"it took {seconds:.0f} seconds")
+        violations.append(f"it failed, but the destination changed: {sorted(before)} became {sorted(after)}")
+    if seconds > _MAX_RUN_SECONDS:
+        violations.append(f"it took {seconds:.0f} s")
     return Outcome(
         seed=scenario.seed,
-        weather=scenario.weather,
-        business=scenario.edits,
+        fault_level=scenario.weather,
+        edit_level=scenario.edits,
         violations=violations,
         error=type(error).__name__ if error else None,
         message=str(error) if error else None,
-        entries=told,
+        entries=reported,
         requests=requests,
         seconds=seconds,
         warnings=warnings.counts,
@@ -175,9 +175,9 @@ def run_scenario(scenario: Scenario) -> Outcome:
 
 
 def _export(
-    scenario: Scenario, sandbox: Sandbox, place: Path, memory: _Memory
+    scenario: Scenario, sandbox: Sandbox, place: Path, memory: _CheckpointPointer
 ) -> tuple[int, Exception | None]:
-    """Export, in as many tries as it takes; return how many entries it tells, or what it failed with."""
+    """Export, in as many attempts as it takes; return the reported number of entries, and any error."""
     request = ExportRequest.from_arguments(
         destination=f"{place}/{scenario.destination}", **scenario.arguments
     )
@@ -185,21 +185,21 @@ def _export(
         memory.is_last = searches is None
         credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, _SCOPES)
         client = _Client(
-            credentials, timeout=_TIMEOUT_SECONDS, retry=_HASTY, tokens=TokenCache(), searches=searches
+            credentials, timeout=_TIMEOUT_SECONDS, retry=_FAST_RETRY, tokens=TokenCache(), searches=searches
         )
-        watchdog = threading.Timer(_LONGEST_SECONDS, client.close)
+        watchdog = threading.Timer(_MAX_RUN_SECONDS, client.close)
         watchdog.start()
         try:
             return export_entries(client, sandbox.project_id, request, memory=memory).entries, None
-        except _BrokenOffError:
+        except _TaskInterruptedError:
             continue
-        except Exception as error:  # noqa: BLE001  # any that is not ours is what this looks for
+        except Exception as error:  # noqa: BLE001  # foreign exceptions are what this looks for
             if memory.is_last or not getattr(error, "retryable", False):
                 return 0, error
         finally:
             watchdog.cancel()
             client.close()
-    raise AssertionError("the last try is not broken off")
+    raise AssertionError("the last attempt is never interrupted")
 
 
 def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
@@ -207,25 +207,25 @@ def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
     if not isinstance(error, ContensisError):
         violations.append(f"it failed with a foreign exception, {type(error).__name__}: {error}")
     if scenario.weather == scenario.edits == "none":
-        violations.append(f"it failed though nothing was wrong: {error}")
+        violations.append(f"it failed although nothing was wrong: {error}")
     return violations
 
 
-def _put_older(scenario: Scenario, place: Path) -> None:
-    """Put what an older export left under the destination's name."""
+def _write_older_export(scenario: Scenario, place: Path) -> None:
+    """Write an older export to the destination, if the scenario has one."""
     if not scenario.has_older:
         return
     if not scenario.destination.endswith("/"):
         (place / scenario.destination).write_text("yesterday")
         return
-    for name, content in _OLDER.items():
+    for name, content in _OLDER_EXPORT.items():
         path = place / scenario.destination / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
 
 
 class _Warnings(logging.Handler):
-    """Counts what the product warns of, by module, and keeps it from the screen."""
+    """Counts the product's warnings by module, and keeps them off the screen."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

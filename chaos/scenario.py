@@ -1,4 +1,4 @@
-"""What happens in one run, drawn from its seed."""
+"""The scenario of one run, drawn from its seed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from airflow_provider_contensis.sandbox import FAULTS, Catalogue, ExpiresIn, syn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What no retry can mend ends nearly every export that meets it, so it comes seldom.
-LETHAL = ("403", "window-error")
+# No retry fixes these: nearly every export that meets one fails, so they are rare.
+FATAL = ("403", "window-error")
 _LANGUAGES = ("en-GB", "cy", "fr")
 _CONTENT_TYPES = ("article", "event", "person")
 
 
 class Where(NamedTuple):
-    """A search clause, and what it means for an entry: written apart, so that each checks the other."""
+    """A search clause and its meaning for an entry, written separately so that each checks the other."""
 
     clause: dict[str, Any]
     holds: Callable[[dict[str, Any]], bool]
@@ -48,23 +48,23 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """All that was drawn for one run.
+    """Everything that was drawn for one run.
 
     :param kinds: the content types.
-    :param languages: of the project.
+    :param languages: the languages of the project.
     :param exclusions: the fields that the project hides from the Delivery API.
-    :param unlisted: the content type that the Delivery API does not list, though it serves its entries.
-    :param arguments: of the export, as a person gives them.
-    :param destination: below the run's folder; ending in `/`, a folder.
-    :param has_older: whether an older export is there already.
-    :param weather: how many faults, in a word.
-    :param faults: their shares, by name.
-    :param edits: how many edits, in a word.
+    :param unlisted: the content type that the Delivery API does not list, although it serves its entries.
+    :param arguments: the arguments of the export, as a user gives them.
+    :param destination: relative to the run's folder; a folder if it ends in `/`.
+    :param has_older: whether the destination already holds an older export.
+    :param weather: the number of faults: none, few, many or storm.
+    :param faults: the share of requests that each fault hits, by name.
+    :param edits: the number of edits: none, few or many.
     :param edit_rate: edits before each answer.
-    :param retry_after: seconds that 429 asks to wait.
-    :param slow: seconds that what is slow takes.
-    :param sandbox: its other options.
-    :param broken_off: after how many searches each try but the last is broken off.
+    :param retry_after: seconds that a 429 answer asks to wait.
+    :param slow: seconds that a slow answer takes.
+    :param sandbox: other options of the sandbox.
+    :param broken_off: for each attempt but the last, the search at which it is interrupted.
     """
 
     seed: int
@@ -85,8 +85,8 @@ class Scenario:
     broken_off: tuple[int, ...] = ()
 
     def catalogue(self) -> Catalogue:
-        """Return the content, the same each time."""
-        parts = [
+        """Return the content; it is the same in every call."""
+        catalogues = [
             synthetic_catalogue(
                 kind.entries,
                 languages=self.languages,
@@ -99,54 +99,54 @@ class Scenario:
             )
             for kind in self.kinds
         ]
-        content_types = [content_type for part in parts for content_type in part.content_types.values()]
+        content_types = [each for catalogue in catalogues for each in catalogue.content_types.values()]
         for content_type in content_types:
             content_type["includeInDelivery"] = content_type["id"] != self.unlisted
-        documents = [document for part in parts for document in part.select(lambda _: True)[1]]
-        project = {**parts[0].project, "deliverySysExclusions": list(self.exclusions)}
+        documents = [each for catalogue in catalogues for each in catalogue.select(lambda _: True)[1]]
+        project = {**catalogues[0].project, "deliverySysExclusions": list(self.exclusions)}
         return Catalogue(project, content_types, documents)
 
 
 def draw_scenario(seed: int) -> Scenario:
-    """Return the scenario of a seed, the same each time."""
-    chance = random.Random(f"chaos {seed}")
-    languages = _LANGUAGES[: chance.choice((1, 1, 2, 3))]
-    names = _CONTENT_TYPES[: chance.choice((1, 1, 2, 3))]
-    size = int(20 * 100 ** chance.random()) // len(languages)
-    kinds = tuple(_kind(chance, name, max(1, size // len(names))) for name in names)
-    delivery = chance.random() < 0.25
+    """Return the scenario of a seed; it is the same in every call."""
+    rng = random.Random(f"chaos {seed}")
+    languages = _LANGUAGES[: rng.choice((1, 1, 2, 3))]
+    names = _CONTENT_TYPES[: rng.choice((1, 1, 2, 3))]
+    size = int(20 * 100 ** rng.random()) // len(languages)
+    kinds = tuple(_kind(rng, name, max(1, size // len(names))) for name in names)
+    delivery = rng.random() < 0.25
     exclusions = (
-        _some(chance, 0.4, ("sys.version", "sys.version.created", "sys.version.*")) if delivery else ()
+        _maybe_one(rng, 0.4, ("sys.version", "sys.version.created", "sys.version.*")) if delivery else ()
     )
-    unlisted = names[-1] if delivery and len(names) > 1 and chance.random() < 0.2 else None
+    unlisted = names[-1] if delivery and len(names) > 1 and rng.random() < 0.2 else None
     listed = [name for name in names if name != unlisted]
-    status = chance.choice(("published", "published", "latest"))
+    status = rng.choice(("published", "published", "latest"))
     arguments: dict[str, Any] = {
         "version_status": status,
         "api": "delivery" if delivery else "management",
-        "content_type_id": chance.choice((None, None, listed[0], listed)),
-        "language": chance.choice((None, None, languages[0], list(languages))),
-        "data_format": chance.choice(("entry", "entry", "entry", None)),
-        "page_size": _page_size(chance, sum(kind.entries for kind in kinds) * len(languages)),
-        "max_concurrent_requests": chance.choice((1, 2, 4, 4, 8)),
+        "content_type_id": rng.choice((None, None, listed[0], listed)),
+        "language": rng.choice((None, None, languages[0], list(languages))),
+        "data_format": rng.choice(("entry", "entry", "entry", None)),
+        "page_size": _page_size(rng, sum(kind.entries for kind in kinds) * len(languages)),
+        "max_concurrent_requests": rng.choice((1, 2, 4, 4, 8)),
     }
-    if chance.random() < 0.3:
-        arguments["where"] = [chance.choice(WHERE).clause]
-    if chance.random() < 0.2:
-        arguments["changed_from"] = f"20{chance.randint(19, 25)}-0{chance.randint(1, 9)}-01T00:00:00Z"
-    if chance.random() < 0.1:
-        arguments["changed_to"] = f"2026-01-0{chance.randint(1, 9)}T09:00:00.1234567Z"
-    destination = _destination(chance, arguments)
-    weather = chance.choices(("none", "few", "many", "storm"), (20, 45, 30, 5))[0]
-    edits = chance.choices(("none", "few", "many"), (25, 45, 30))[0]
-    if edits == "many":  # on smaller pages more would be created than is read
+    if rng.random() < 0.3:
+        arguments["where"] = [rng.choice(WHERE).clause]
+    if rng.random() < 0.2:
+        arguments["changed_from"] = f"20{rng.randint(19, 25)}-0{rng.randint(1, 9)}-01T00:00:00Z"
+    if rng.random() < 0.1:
+        arguments["changed_to"] = f"2026-01-0{rng.randint(1, 9)}T09:00:00.1234567Z"
+    destination = _destination(rng, arguments)
+    weather = rng.choices(("none", "few", "many", "storm"), (20, 45, 30, 5))[0]
+    edits = rng.choices(("none", "few", "many"), (25, 45, 30))[0]
+    if edits == "many":  # on smaller pages, editors create entries faster than the export reads them
         arguments["page_size"] = max(10, arguments["page_size"])
-    has_older = chance.random() < 0.5
-    faults = _faults(chance, weather)
-    edit_rate = {"none": 0.0, "few": chance.uniform(0.03, 0.3), "many": chance.uniform(0.5, 3)}[edits]
-    retry_after = chance.choice((0, 0, 0, 0, 0, 1))
-    slow = chance.choice((0.02, 0.02, 0.05, 0.05, 1.2))
-    if faults.get("slow-body", 0) > 0.5:  # a second for each answer would show no more, and last for minutes
+    has_older = rng.random() < 0.5
+    faults = _faults(rng, weather)
+    edit_rate = {"none": 0.0, "few": rng.uniform(0.03, 0.3), "many": rng.uniform(0.5, 3)}[edits]
+    retry_after = rng.choice((0, 0, 0, 0, 0, 1))
+    slow = rng.choice((0.02, 0.02, 0.05, 0.05, 1.2))
+    if faults.get("slow-body", 0) > 0.5:  # a second per answer takes minutes and shows nothing more
         slow = min(slow, 0.05)
     return Scenario(
         seed=seed,
@@ -164,58 +164,58 @@ def draw_scenario(seed: int) -> Scenario:
         retry_after=retry_after,
         slow=slow,
         sandbox={
-            "token_lifetime": chance.choice((3600, 3600, 3600, 0.3)),
-            "expires_in": chance.choice((ExpiresIn.TRUTHFUL, ExpiresIn.TRUTHFUL, ExpiresIn.OMITTED, 3600)),
-            "gzip": chance.random() < 0.5,
-            "beyond_window": chance.choice(("error", "empty")),
+            "token_lifetime": rng.choice((3600, 3600, 3600, 0.3)),
+            "expires_in": rng.choice((ExpiresIn.TRUTHFUL, ExpiresIn.TRUTHFUL, ExpiresIn.OMITTED, 3600)),
+            "gzip": rng.random() < 0.5,
+            "beyond_window": rng.choice(("error", "empty")),
         },
-        broken_off=tuple(chance.randint(2, 40) for _ in range(chance.choice((0, 0, 0, 1, 1, 2)))),
+        broken_off=tuple(rng.randint(2, 40) for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))),
     )
 
 
-def _kind(chance: random.Random, name: str, entries: int) -> Kind:
+def _kind(rng: random.Random, name: str, entries: int) -> Kind:
     return Kind(
         name,
         entries,
-        same_created=int(entries * chance.choice((0, 0, 0.1, 0.5, 1))),
-        drafts=int(entries * chance.choice((0, 0.1, 0.3))),
-        edited=int(entries * chance.choice((0, 0.1, 0.3))),
+        same_created=int(entries * rng.choice((0, 0, 0.1, 0.5, 1))),
+        drafts=int(entries * rng.choice((0, 0.1, 0.3))),
+        edited=int(entries * rng.choice((0, 0.1, 0.3))),
     )
 
 
-def _page_size(chance: random.Random, entries: int) -> int:
-    """Return a size that gives many windows, or a few, or one."""
-    return max(3, entries // chance.choice((1, 4, 10, 20, 40, 80)) + chance.randint(-2, 2))
+def _page_size(rng: random.Random, entries: int) -> int:
+    """Return a page size that gives many windows, a few, or one."""
+    return max(3, entries // rng.choice((1, 4, 10, 20, 40, 80)) + rng.randint(-2, 2))
 
 
-def _destination(chance: random.Random, arguments: dict[str, Any]) -> str:
-    """Return a destination; complete the arguments with what its format asks for."""
+def _destination(rng: random.Random, arguments: dict[str, Any]) -> str:
+    """Return a destination, and add the arguments that its format requires."""
     formats = ["jsonl"] * 12 + ["json"] * 2 + ["csv"] * 2 + (["parquet"] if find_spec("pyarrow") else [])
-    file_format = chance.choice(formats)
+    file_format = rng.choice(formats)
     compressions = ["", "", ".gz", *([".zst"] if find_spec("zstandard") else [])]
-    compression = "" if file_format == "parquet" else chance.choice(compressions)
+    compression = "" if file_format == "parquet" else rng.choice(compressions)
     if file_format == "parquet":
         arguments["parquet_mode"] = "raw"
-    elif file_format != "csv" and chance.random() < 0.15:
-        arguments["fields"] = chance.choice((["title", "sys.version"], ["serial", "place.lat", "keywords"]))
-    if chance.random() < 0.6:
+    elif file_format != "csv" and rng.random() < 0.15:
+        arguments["fields"] = rng.choice((["title", "sys.version"], ["serial", "place.lat", "keywords"]))
+    if rng.random() < 0.6:
         return f"entries.{file_format}{compression}"
     arguments["file_format"] = file_format
     arguments["compression"] = {"": None, ".gz": "gzip", ".zst": "zstd"}[compression]
     return "export/"
 
 
-def _faults(chance: random.Random, weather: str) -> dict[str, float]:
+def _faults(rng: random.Random, weather: str) -> dict[str, float]:
     if weather == "none":
         return {}
     if weather == "storm":
-        return {chance.choice(list(FAULTS)): chance.uniform(0.8, 1)}
-    number = chance.randint(1, 4) if weather == "few" else chance.randint(5, 10)
+        return {rng.choice(list(FAULTS)): rng.uniform(0.8, 1)}
+    number = rng.randint(1, 4) if weather == "few" else rng.randint(5, 10)
     return {
-        name: chance.uniform(0.0005, 0.002) if name in LETHAL else chance.uniform(0.003, 0.02)
-        for name in chance.sample(list(FAULTS), number)
+        name: rng.uniform(0.0005, 0.002) if name in FATAL else rng.uniform(0.003, 0.02)
+        for name in rng.sample(list(FAULTS), number)
     }
 
 
-def _some(chance: random.Random, share: float, choices: tuple[str, ...]) -> tuple[str, ...]:
-    return (chance.choice(choices),) if chance.random() < share else ()
+def _maybe_one(rng: random.Random, share: float, choices: tuple[str, ...]) -> tuple[str, ...]:
+    return (rng.choice(choices),) if rng.random() < share else ()
