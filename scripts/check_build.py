@@ -1,4 +1,4 @@
-"""Check the wheel and the sdist in dist/, and use the wheel as a newcomer would, in a clean environment."""
+"""Check the wheel and the sdist in dist/, and try the wheel in a clean environment, as a new user would."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ SDIST = ROOT / "dist" / f"{NAME}.tar.gz"
 
 
 def main() -> int:
-    """Check everything; return 0 if it holds."""
+    """Run all checks; return 0 if they pass."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--airflow", required=True, metavar="VERSION", help="what to install beside the wheel"
+        "--airflow", required=True, metavar="VERSION", help="version to install with the wheel"
     )
     airflow_version = parser.parse_args().airflow
-    say("twine and check-wheel-contents")
+    log_step("Running twine and check-wheel-contents")
     run(UV, "tool", "run", "twine", "check", "--strict", WHEEL, SDIST)
     run(UV, "tool", "run", "check-wheel-contents", WHEEL)
-    say("Both hold what git tracks, and nothing else")
+    log_step("Comparing both with the files that git tracks")
     check_contents()
-    say(f"The wheel beside Airflow {airflow_version}, in a clean environment")
+    log_step(f"Trying the wheel with Airflow {airflow_version} in a clean environment")
     with TemporaryDirectory(prefix="contensis-build-") as folder:
         check_use(Path(folder), airflow_version)
     return 0
@@ -55,24 +55,24 @@ def check_contents() -> None:
     with ZipFile(WHEEL) as wheel:
         in_wheel = set(wheel.namelist())
     about = f"{NAME}.dist-info"
-    same(
+    expect_files(
         in_wheel,
         package
         | {f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
         | {f"{about}/licenses/LICENSE"},
     )
-    expect(f"{PACKAGE}/py.typed" in in_wheel, "the wheel says that it is typed")
+    expect(f"{PACKAGE}/py.typed" in in_wheel, "the wheel contains py.typed")
     with tarfile.open(SDIST) as sdist:
         in_sdist = {name.removeprefix(f"{NAME}/") for name in sdist.getnames()}
-    same(in_sdist, {name for name in tracked if not name.startswith(".ci/")} | {"PKG-INFO"})
+    expect_files(in_sdist, {name for name in tracked if not name.startswith(".ci/")} | {"PKG-INFO"})
 
 
 def check_use(folder: Path, airflow_version: str) -> None:
-    """Install the wheel, and do what the README tells a newcomer to do."""
+    """Install the wheel, and follow the first steps of the README."""
     python = folder / "venv/bin/python"
     run(UV, "venv", "--quiet", folder / "venv", "--python", sys.executable)
-    wanted = [f"apache-airflow=={airflow_version}", f"{WHEEL}[sandbox]"]
-    run(UV, "pip", "install", "--quiet", "--python", python, *wanted)
+    requirements = [f"apache-airflow=={airflow_version}", f"{WHEEL}[sandbox]"]
+    run(UV, "pip", "install", "--quiet", "--python", python, *requirements)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -100,8 +100,8 @@ def check_use(folder: Path, airflow_version: str) -> None:
     airflow("db", "migrate")
     with sandbox(python, folder, environment) as connection:
         environment["AIRFLOW_CONN_CONTENSIS_DEFAULT"] = connection
-        told = airflow("connections", "test", "contensis_default")
-        expect("Connection success!" in told, "airflow connections test succeeds")
+        output = airflow("connections", "test", "contensis_default")
+        expect("Connection success!" in output, "airflow connections test succeeds")
         airflow("dags", "test", "contensis_to_files")
     written = gzip.decompress((folder / "data/entries.jsonl.gz").read_bytes()).splitlines()
     expect(
@@ -118,7 +118,7 @@ def readme_dag() -> str:
 
 @contextmanager
 def sandbox(python: Path, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Serve the sandbox from the installed wheel; yield its connection, in JSON."""
+    """Serve the sandbox from the installed wheel; yield its connection as JSON."""
     command = [str(python), "-m", f"{PACKAGE}.sandbox", "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -139,7 +139,7 @@ def sandbox(python: Path, folder: Path, environment: dict[str, str]) -> Iterator
 
 
 def run(*words: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
-    """Run a command and return what it prints; show all of it if it fails."""
+    """Run a command and return its output; if it fails, exit and show all output."""
     command = [str(word) for word in words]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -147,20 +147,20 @@ def run(*words: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> 
     return done.stdout
 
 
-def same(found: set[str], expected: set[str]) -> None:
-    """Fail unless a distribution holds exactly these files."""
-    expect(found == expected, f"{len(expected)} files", f"missing or not tracked: {sorted(found ^ expected)}")
+def expect_files(found: set[str], expected: set[str]) -> None:
+    """Exit unless a distribution contains exactly the expected files."""
+    expect(found == expected, f"{len(expected)} files", f"missing or unexpected: {sorted(found ^ expected)}")
 
 
-def expect(holds: bool, what: str, why: str = "") -> None:
-    """Tell what holds, or stop."""
+def expect(holds: bool, claim: str, details: str = "") -> None:
+    """Print the claim if it holds; otherwise exit."""
     if not holds:
-        raise SystemExit(f"    FAILED    {what} {why}")
-    print(f"    proven    {what}", flush=True)
+        raise SystemExit(f"    FAILED    {claim} {details}")
+    print(f"    proven    {claim}", flush=True)
 
 
-def say(text: str) -> None:
-    """Tell what happens next."""
+def log_step(text: str) -> None:
+    """Print a progress line."""
     print(f"==> {text}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The demo: a sandbox, a real Airflow, the example DAG, and proof that nothing was lost."""
+"""The demo: run the example DAG in a real Airflow against a sandbox, and prove that nothing is lost."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
     LOG.write_text("")
     with running_sandbox() as sandbox:
-        say(f"A sandbox serves project {sandbox['project_id']} at {sandbox['url']}")
-        say("Airflow prepares its database (SQLite, below .demo/airflow)")
+        log_step(f"A sandbox serves project {sandbox['project_id']} at {sandbox['url']}")
+        log_step("Preparing Airflow's database (SQLite, in .demo/airflow)")
         airflow(sandbox, "db", "migrate")
-        say(f"Airflow runs dags_examples/export_entries.py; its whole output is in {shown(LOG)}")
+        log_step(f"Running dags_examples/export_entries.py in Airflow (full output: {display_path(LOG)})")
         print()
         airflow(sandbox, "dags", "test", DAG_ID, show=True)
         print()
         with urlopen(f"{sandbox['url']}/_sandbox/stats") as answer:  # noqa: S310 - our own sandbox
             stats = json.load(answer)
     complete = report(stats)
-    say(f"The demo took {time.monotonic() - started:.0f} s")
+    log_step(f"The demo took {time.monotonic() - started:.0f} s")
     return 0 if complete else 1
 
 
 @contextmanager
 def running_sandbox() -> Iterator[dict[str, str]]:
-    """Serve the sandbox in a process of its own; yield what it says of itself."""
+    """Serve the sandbox in its own process; yield its URL and credentials."""
     command = [sys.executable, "-m", "airflow_provider_contensis.sandbox", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -65,7 +65,7 @@ def running_sandbox() -> Iterator[dict[str, str]]:
 
 
 def airflow(sandbox: dict[str, str], *command: str, show: bool = False) -> None:
-    """Run an airflow command; log its output, and show what is ours or went wrong."""
+    """Run an airflow command and log its output; print tasks, the provider's lines and errors if asked to."""
     connection = {
         "conn_type": "contensis",
         "host": sandbox["url"],
@@ -96,14 +96,14 @@ def airflow(sandbox: dict[str, str], *command: str, show: bool = False) -> None:
         for line in process.stdout or ():
             log.write(line)
             last = [*last[-30:], line]
-            if show and (told := worth_showing(line)):
-                print("   ", told, flush=True)
+            if show and (text := line_to_show(line)):
+                print("   ", text, flush=True)
     if process.returncode != 0:
-        raise SystemExit(f"{''.join(last)}\nairflow {' '.join(command)} failed; see {shown(LOG)}")
+        raise SystemExit(f"{''.join(last)}\nairflow {' '.join(command)} failed. See {display_path(LOG)}")
 
 
-def worth_showing(line: str) -> str | None:
-    """Return what a line of Airflow's log tells of the DAG and of this provider, without its trimmings."""
+def line_to_show(line: str) -> str | None:
+    """Return the part of a log line to print: a task, a line of this provider, or an error."""
     if match := re.search(r"running task <TaskInstance: \w+\.(\w+) ", line):
         return f"task {match[1]}"
     if match := re.search(r"Returned value was: (The form is complete.*?\.)\s+\[", line):
@@ -114,7 +114,7 @@ def worth_showing(line: str) -> str | None:
 
 
 def report(stats: dict[str, Any]) -> bool:
-    """Compare the export with what the sandbox serves, and print the table."""
+    """Compare the export with the sandbox's content, print the result, and return whether they agree."""
     summary = last_result()
     [file] = summary["files"]
     path = Path(file["path"])
@@ -125,24 +125,24 @@ def report(stats: dict[str, Any]) -> bool:
     kinds = Counter((entry["sys"]["contentTypeId"], entry["sys"]["language"]) for entry in entries)
     checks = {
         "every published entry is in the file, byte for byte as served": sorted(lines) == sorted(served),
-        "each (sys.id, sys.language) is there once": len(identities) == len(lines) == summary["entries"],
-        "the file has the size and sha256 that the task returned": (
+        "each (sys.id, sys.language) occurs once": len(identities) == len(lines) == summary["entries"],
+        "the file's size and sha256 are those that the task returned": (
             hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
             and path.stat().st_size == file["bytes"]
         ),
-        "one token was asked for in all": stats["requests"]["token"] == 1,
+        "one token was requested in total": stats["requests"]["token"] == 1,
     }
     languages = sorted({language for _, language in kinds})
-    print(f"    {'entries':<14}" + "".join(f"{language:>10}" for language in languages) + f"{'all':>10}")
+    print(f"    {'entries':<14}" + "".join(f"{language:>10}" for language in languages) + f"{'total':>10}")
     for content_type in sorted({content_type for content_type, _ in kinds}):
         counts = [kinds[content_type, language] for language in languages]
         print(f"    {content_type:<14}" + "".join(f"{count:>10,}" for count in (*counts, sum(counts))))
-    print(f"    {'all':<14}{len(lines):>{10 * len(languages) + 10},}\n")
+    print(f"    {'total':<14}{len(lines):>{10 * len(languages) + 10},}\n")
     for name, value in {
-        "file": shown(path),
+        "file": display_path(path),
         "bytes": f"{file['bytes']:,}",
         "sha256": file["sha256"],
-        "requests": f"{summary['requests']:,} by the export, over {stats['connections']} connections in all",
+        "requests": f"{summary['requests']:,} by the export; {stats['connections']} connections in total",
         "seconds": summary["seconds"],
         "watermark": summary["watermark"],
         "first line": lines[0].decode()[:160] + "…",
@@ -156,7 +156,7 @@ def report(stats: dict[str, Any]) -> bool:
 
 
 def last_result() -> dict[str, Any]:
-    """Return what the export task returned: its XCom, from Airflow's own database."""
+    """Return the export task's result: its XCom, read from Airflow's database."""
     query = (
         "select value from xcom where dag_id = ? and task_id = 'export' and key = 'return_value' "
         "order by timestamp desc limit 1"
@@ -167,19 +167,19 @@ def last_result() -> dict[str, Any]:
     finally:
         database.close()
     if row is None:
-        raise SystemExit(f"The DAG run failed: see {shown(LOG)}")
+        raise SystemExit(f"The DAG run failed. See {display_path(LOG)}")
     value = json.loads(row[0])
     result: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
     return result
 
 
-def shown(path: Path) -> str:
-    """Return a path as a person in the project's folder would write it."""
+def display_path(path: Path) -> str:
+    """Return a path relative to the project's folder, if it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def say(text: str) -> None:
-    """Tell what happens next."""
+def log_step(text: str) -> None:
+    """Print a progress line."""
     print(f"==> {text}", flush=True)
 
 

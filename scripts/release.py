@@ -13,18 +13,18 @@ CHANGELOG = Path("CHANGELOG.md")
 
 
 def main(arguments: list[str]) -> None:
-    """Release the version named in the arguments from the current folder, a clean checkout."""
+    """Release the given version from the current folder, which must be a clean checkout."""
     version = arguments[0] if len(arguments) == 1 else ""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise SystemExit("Name a version of three numbers: make release VERSION=1.2.3")
+        raise SystemExit("Give a version of three numbers: make release VERSION=1.2.3")
     if git("status", "--porcelain"):
-        raise SystemExit("There are changes that are not committed.")
+        raise SystemExit("Some changes are not committed. Commit or stash them first.")
     released = [tuple(map(int, tag[1:].split("."))) for tag in git("tag", "--list", "v*.*.*").split()]
     if any(tuple(map(int, version.split("."))) <= earlier for earlier in released):
-        raise SystemExit(f"{version} is not later than what is released: {git('tag', '--list').split()}")
+        raise SystemExit(f"{version} is not later than the released versions: {git('tag', '--list').split()}")
     changes = CHANGELOG.read_text()
     if not re.search(r"^## Unreleased\n\s*[^#\s]|^## Unreleased\n\s*###", changes, flags=re.MULTILINE):
-        raise SystemExit(f"{CHANGELOG} tells of nothing unreleased.")
+        raise SystemExit(f"{CHANGELOG} has nothing unreleased. Describe the changes under '## Unreleased'.")
 
     dated = f"## Unreleased\n\n## {version} - {datetime.now(UTC):%Y-%m-%d}"
     CHANGELOG.write_text(changes.replace("## Unreleased", dated, 1))
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def git(*words: str) -> str:
-    """Run git and return what it prints."""
+    """Run git and return its output."""
     return subprocess.run(["git", *words], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
