@@ -1,8 +1,8 @@
-"""Export what was published since the run before, every day.
+"""Export the entries published since the previous run, every day.
 
 Copy this file into your DAGs folder. It needs a connection `contensis_default` (see the README).
 
-The timetable matters: in Airflow 3, the interval of a plain `schedule="@daily"` has no length.
+The timetable matters: in Airflow 3, a plain `schedule="@daily"` gives a data interval of zero length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ with DAG(
     catchup=False,
     tags=["contensis"],
 ) as dag:
-    # The file is named by the interval: a run that is repeated writes the same file again.
+    # The file is named after the data interval, so a repeated run writes the same file again.
     ContensisExportEntriesOperator(
         task_id="export",
         destination=f"{FOLDER}/changes-{{{{ data_interval_start | ds_nodash }}}}.jsonl",

@@ -1,7 +1,7 @@
 """Export all published entries of a Contensis project, every night.
 
 Copy this file into your DAGs folder. It needs a connection `contensis_default` (see the README)
-and writes below the folder that the environment variable CONTENSIS_EXPORT_FOLDER names.
+and writes to the folder named by the environment variable CONTENSIS_EXPORT_FOLDER.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ with DAG(
 
     @task
     def check_connection() -> str:
-        """Fail at once, in clear words, if the connection does not work."""
+        """Fail at once, with a clear message, if the connection does not work."""
         from airflow_provider_contensis.hooks.contensis import ContensisHook
 
         works, message = ContensisHook().test_connection()
@@ -42,9 +42,9 @@ with DAG(
 
     @task
     def report(result: dict[str, Any]) -> None:
-        """Show what the next task of a real DAG has to work with."""
+        """Show what the next task of a real DAG would receive."""
         for file in result["files"]:
             print(f"{file['path']}: {file['rows']:,} entries, {file['bytes']:,} bytes")
 
     check_connection() >> export
-    report(export.output)  # type: ignore[arg-type]  # a reference now, the dict once the task runs
+    report(export.output)  # type: ignore[arg-type]  # an XComArg here, a dict when the task runs

@@ -1,4 +1,4 @@
-"""The same content in every format, and the definitions of its content types beside it.
+"""Export the same content in every format, and the definitions of its content types.
 
 Copy what you need into your DAGs folder. Parquet needs `pip install 'airflow-provider-contensis[parquet]'`.
 """
@@ -21,14 +21,14 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     tags=["contensis"],
 ) as dag:
-    # A folder: one file for each content type, and a manifest that names them all.
+    # A folder: one file for each content type, and a manifest that lists them.
     ContensisExportEntriesOperator(
         task_id="parquet",
         destination=f"{FOLDER}/parquet/",
         file_format="parquet",
     )
 
-    # A file for a spreadsheet: one language, some of the fields, no cell that could be taken for a formula.
+    # A file for spreadsheets: one language, some of the fields, and formulas escaped.
     ContensisExportEntriesOperator(
         task_id="csv",
         destination=f"{FOLDER}/countries.csv",
@@ -38,7 +38,7 @@ with DAG(
         guard_formulas=True,
     )
 
-    # One JSON array, with the newest versions whether published or not.
+    # One JSON array of the latest versions, published or not.
     ContensisExportEntriesOperator(
         task_id="json",
         destination=f"{FOLDER}/currencies.json",
@@ -46,7 +46,7 @@ with DAG(
         version_status="latest",
     )
 
-    # As the website sees it, links to other entries resolved, compressed.
+    # The content as the website sees it, with linked entries resolved; compressed.
     ContensisExportEntriesOperator(
         task_id="delivery",
         destination=f"{FOLDER}/subdivisions.jsonl.gz",

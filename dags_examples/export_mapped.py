@@ -1,9 +1,9 @@
-"""Export every content type in a task of its own: the list of them is read anew in each run.
+"""Export each content type in its own task; every run reads the list of content types again.
 
 Copy this file into your DAGs folder. It needs a connection `contensis_default` (see the README).
 
 One task with a `destination` that ends in `/` writes the same files, with a manifest and in fewer requests.
-Choose mapped tasks where each content type shall be retried, and passed on to what follows, by itself.
+Choose mapped tasks to retry each content type, and to pass it on to the next tasks, on its own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ with DAG(
     ContensisExportEntriesOperator.partial(
         task_id="export",
         map_index_template="{{ task.content_type_id }}",
-        # Requests at the same time are those of all tasks that run at the same time.
+        # Each running task makes its own concurrent requests, so their numbers add up.
         max_active_tis_per_dagrun=2,
     ).expand_kwargs(content_types())

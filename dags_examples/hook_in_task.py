@@ -1,4 +1,4 @@
-"""Use the hook in a task of your own: two lines, and the entries are Python dicts.
+"""Use the hook in your own task: two lines, and the entries are Python dicts.
 
 Copy this file into your DAGs folder. It needs a connection `contensis_default` (see the README).
 """
@@ -19,8 +19,8 @@ with DAG(
 
     @task
     def without_official_name() -> list[str]:
-        """Return the countries whose editors have something left to do."""
-        # Imported here, so that parsing the DAG stays quick.
+        """Return the countries whose official name is missing."""
+        # Imported here to keep DAG parsing fast.
         from airflow_provider_contensis.hooks.contensis import ContensisHook
 
         countries = ContensisHook().iter_entries(content_type_id="country", language="en-GB")
@@ -28,7 +28,7 @@ with DAG(
 
     @task
     def report(names: list[str]) -> None:
-        """Show them in the task's log."""
-        print(f"{len(names)} countries have no official name: {', '.join(names)}")
+        """Write the names to the task's log."""
+        print(f"Countries without an official name ({len(names)}): {', '.join(names)}")
 
-    report(without_official_name())  # type: ignore[arg-type]  # a reference now, the list once the task runs
+    report(without_official_name())  # type: ignore[arg-type]  # an XComArg here, a list when the task runs
