@@ -35,7 +35,7 @@ with DAG(
         content_type_id="country",
         language="en-GB",
         fields=["name", "officialName", "alpha2", "sys.version.published"],
-        guard_formulas=True,
+        escape_formulas=True,
     )
 
     # One JSON array of the latest versions, published or not.
