@@ -1,7 +1,7 @@
-"""The pytest plugin `contensis_sandbox`: a sandbox for tests of one's own DAGs.
+"""The pytest plugin `contensis_sandbox`: a sandbox for testing your own DAGs.
 
-Every pytest run of the environment loads it, so nothing is imported before a test asks for a fixture. That is
-why it does not stand in the sandbox's package: to import a module of it would be to import the server.
+Every pytest run in the environment loads this module, so it imports nothing until a test asks for a fixture.
+It is not in the sandbox package because importing any module of that package imports the server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def contensis_catalogue() -> Catalogue:
-    """Return what `contensis_sandbox` serves, anew for each test; override it to serve something else."""
+    """Return new content for `contensis_sandbox`; override it to serve something else."""
     from airflow_provider_contensis.sandbox import iso_catalogue
 
     return iso_catalogue()
@@ -26,7 +26,7 @@ def contensis_catalogue() -> Catalogue:
 
 @pytest.fixture
 def contensis_sandbox(contensis_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve a local Contensis environment, and make it the connection `contensis_default`."""
+    """Serve a local Contensis environment and make it the connection `contensis_default`."""
     from airflow_provider_contensis.sandbox import Sandbox
 
     with Sandbox(contensis_catalogue) as sandbox:

@@ -1,4 +1,4 @@
-"""The pytest plugin, as tests of somebody else's DAGs use it: in a pytest process of their own."""
+"""The pytest plugin, as users' DAG tests use it: in a separate pytest process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bare_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An Airflow whose database was never set up."""
+    """An Airflow whose database was never initialized."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/airflow.db")
 
 
-def test_the_hook_finds_the_sandbox_though_airflow_has_no_database(
-    pytester: pytest.Pytester, bare_airflow: None
-) -> None:
+def test_hook_finds_sandbox_without_airflow_database(pytester: pytest.Pytester, bare_airflow: None) -> None:
     pytester.makepyfile(
         """
         import os
@@ -40,13 +38,15 @@ def test_the_hook_finds_the_sandbox_though_airflow_has_no_database(
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
 
-def test_what_one_test_changes_no_other_test_sees(pytester: pytest.Pytester, bare_airflow: None) -> None:
+def test_changes_of_one_test_are_not_visible_to_another(
+    pytester: pytest.Pytester, bare_airflow: None
+) -> None:
     pytester.makepyfile(
         """
         import pytest
 
-        @pytest.mark.parametrize("time", ["first", "second"])
-        def test_delete(contensis_sandbox, time):
+        @pytest.mark.parametrize("run", ["first", "second"])
+        def test_delete(contensis_sandbox, run):
             catalogue = contensis_sandbox.catalogue
             before = len(catalogue)
             assert before == 27160
@@ -58,7 +58,7 @@ def test_what_one_test_changes_no_other_test_sees(pytester: pytest.Pytester, bar
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
 
-def test_an_overridden_catalogue_is_what_is_served(pytester: pytest.Pytester, bare_airflow: None) -> None:
+def test_overridden_catalogue_is_served(pytester: pytest.Pytester, bare_airflow: None) -> None:
     pytester.makeconftest(
         """
         import pytest
@@ -81,7 +81,7 @@ def test_an_overridden_catalogue_is_what_is_served(pytester: pytest.Pytester, ba
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_a_run_that_does_not_use_it_imports_nothing_for_it(pytester: pytest.Pytester) -> None:
+def test_run_without_fixtures_imports_only_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -94,7 +94,7 @@ def test_a_run_that_does_not_use_it_imports_nothing_for_it(pytester: pytest.Pyte
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_its_fixtures_are_listed_with_what_they_are_for(pytester: pytest.Pytester) -> None:
+def test_fixtures_are_listed_with_descriptions(pytester: pytest.Pytester) -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "pytest", "--fixtures"],
         cwd=pytester.path,

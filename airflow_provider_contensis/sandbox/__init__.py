@@ -1,6 +1,6 @@
-"""A local Contensis environment over real HTTP: for the demo, for our tests, for users' own DAG tests.
+"""A local Contensis environment over real HTTP, for the demo, our own tests and tests of your DAGs.
 
-It stands in for the service, so it shares no code with the client that it tests.
+It stands in for the service, so it shares no code with the client under test.
 
     with Sandbox() as sandbox:
         os.environ["AIRFLOW_CONN_CONTENSIS_DEFAULT"] = sandbox.connection_json

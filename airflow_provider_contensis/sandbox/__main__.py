@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
-    :param arguments: command-line arguments; None means the process's own.
-    :returns: exit status.
+    :param arguments: command-line arguments; None means `sys.argv`.
+    :returns: the exit status.
     """
     options = _parser().parse_args(arguments)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
     try:
         catalogue = _catalogue(options.content)
         sandbox = Sandbox(
@@ -68,26 +68,34 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m airflow_provider_contensis.sandbox",
         description="Serve a local Contensis environment, for demos and tests.",
     )
-    parser.add_argument("--port", type=_port, default=8765, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8765, help="0 picks a free port (default: %(default)s)")
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print a line of JSON: url, client_id, client_secret, project_id",
+        help="print one line of JSON: url, client_id, client_secret, project_id",
     )
     parser.add_argument(
         "--content",
         default="iso",
         metavar="iso|synthetic:N|FILE.jsonl",
-        help="the ISO lists, N invented entries, or the entries of an export (default: %(default)s)",
+        help="the ISO lists, N synthetic entries, or the entries of an export file (default: %(default)s)",
     )
     parser.add_argument(
-        "--token-lifetime", type=_positive, default=3600, metavar="SECONDS", help="default: %(default)s"
+        "--token-lifetime",
+        type=_positive,
+        default=3600,
+        metavar="SECONDS",
+        help="how long a token is valid (default: %(default)s)",
     )
     parser.add_argument(
-        "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="added to each answer of the APIs"
+        "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="delay before each API response"
     )
     parser.add_argument(
-        "--error-rate", type=_share, default=0.0, metavar="SHARE", help="of API calls answered 503, 0 to 1"
+        "--error-rate",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of API calls that get a 503, 0 to 1",
     )
     parser.add_argument(
         "--fault",
@@ -95,16 +103,16 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=SHARE",
-        help=f"of requests that meet it, 0 to 1; may be given several times; one of {', '.join(FAULTS)}",
+        help=f"inject a fault into this share of requests, 0 to 1; repeatable; names: {', '.join(FAULTS)}",
     )
     parser.add_argument(
-        "--edits", type=_rate, default=0.0, metavar="RATE", help="by editors, before each answer"
+        "--edits", type=_rate, default=0.0, metavar="RATE", help="edits before each response, 0 to 100"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="makes errors, faults and edits repeatable (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed for errors, faults and edits (default: %(default)s)"
     )
-    parser.add_argument("--client-id", default=CLIENT_ID)
-    parser.add_argument("--client-secret", default=CLIENT_SECRET)
+    parser.add_argument("--client-id", default=CLIENT_ID, help="client id of the API key")
+    parser.add_argument("--client-secret", default=CLIENT_SECRET, help="shared secret of the API key")
     return parser
 
 
@@ -146,7 +154,7 @@ def _share(text: str) -> float:
 def _fault(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
     if name not in FAULTS:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(FAULTS)}, then = and a share")
+        raise argparse.ArgumentTypeError(f"must be NAME=SHARE with NAME one of {', '.join(FAULTS)}")
     return name, _share(share)
 
 
@@ -157,7 +165,7 @@ def _catalogue(content: str) -> Catalogue:
     if name == "synthetic" and count.isdecimal():
         return synthetic_catalogue(int(count))
     if not Path(content).is_file():
-        raise ValueError("it is neither iso, synthetic:N nor a file")
+        raise ValueError("expected iso, synthetic:N or the path of a file")
     return load_catalogue(content)
 
 
@@ -174,8 +182,9 @@ def _as_json(sandbox: Sandbox) -> str:
 
 def _as_text(sandbox: Sandbox) -> str:
     catalogue = sandbox.catalogue
+    entries = "1 entry" if len(catalogue) == 1 else f"{len(catalogue)} entries"
     connection = f"AIRFLOW_CONN_CONTENSIS_DEFAULT={shlex.quote(sandbox.connection_json)}"
-    token = [
+    token_request = [
         *("curl", "--silent", f"{sandbox.url}/authenticate/connect/token"),
         *("--data", "grant_type=client_credentials"),
         *("--data-urlencode", f"client_id={sandbox.client_id}"),
@@ -184,16 +193,16 @@ def _as_text(sandbox: Sandbox) -> str:
     ]
     return "\n".join(
         [
-            f"Serving project {sandbox.project_id} at {sandbox.url}: {len(catalogue)} entries of "
+            f"Serving project {sandbox.project_id} at {sandbox.url}: {entries} of "
             f"{', '.join(catalogue.content_types)} in {', '.join(catalogue.project['supportedLanguages'])}",
             "",
-            "For Airflow:",
+            "Connect Airflow:",
             f"  export {connection}",
             "",
-            "For a token:",
-            f"  {shlex.join(token)}",
+            "Request a token:",
+            f"  {shlex.join(token_request)}",
             "",
-            "Stop with Ctrl+C.",
+            "Press Ctrl+C to stop.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What a sandbox serves: one project, its content types, and its entries in both version statuses."""
+"""The content a sandbox serves: one project, its content types, and its entries in both version statuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ApiName = Literal["management", "delivery"]
 
 
 class Bucket(NamedTuple):
-    """What all documents kept together have in common: the four dimensions of section 4.8."""
+    """The four values that all documents stored together share (docs/contensis-api.md)."""
 
     status: VersionStatus
     content_type_id: str
@@ -37,12 +37,12 @@ class Bucket(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What became of one variation in one version status.
+    """A change to one variation in one version status.
 
-    :param revision: the catalogue's revision from which on this is so.
+    :param revision: the catalogue's revision after the change.
     :param key: the variation: id and language, in lower case.
     :param status: `latest` or `published`.
-    :param document: what is found there now; None for nothing.
+    :param document: the new document; None if it was removed.
     """
 
     revision: int
@@ -55,11 +55,11 @@ BUCKET_PATHS = ("sys.versionStatus", "sys.contentTypeId", "sys.dataFormat", "sys
 
 
 class Catalogue:
-    """The content of one project. Threads may read it while others change it.
+    """The content of one project. Threads may read it while other threads change it.
 
-    :param project: the project as the API shows it (section 3.1).
-    :param content_types: its content types (section 3.2).
-    :param documents: its entries, each in the version statuses in which it can be found.
+    :param project: the project as the API returns it (docs/contensis-api.md).
+    :param content_types: its content types (docs/contensis-api.md).
+    :param documents: its entries, one document for each version status an entry has.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Catalogue:
         self.delivery = DeliveryView(self.project, self.find)
         self._lock = threading.RLock()
         self._revision = 0
-        self._found: dict[tuple[str, str, VersionStatus], Document] = {}
+        self._by_key: dict[tuple[str, str, VersionStatus], Document] = {}
         self._buckets: dict[Bucket, dict[str, Document]] = {}
-        # Delivery JSON holds until any change, because links show other entries' paths.
-        self._delivered: dict[Document, bytes] = {}
-        self._bin: dict[tuple[str, str], list[Document]] = {}
+        # Any change invalidates all Delivery JSON, because links show the paths of other entries.
+        self._delivery_cache: dict[Document, bytes] = {}
+        self._recycle_bin: dict[tuple[str, str], list[Document]] = {}
         self._changes: list[Change] = []
         for document in documents:
             self._put(document)
@@ -90,40 +90,40 @@ class Catalogue:
 
     @property
     def primary_language(self) -> str:
-        """The language meant where none is named."""
+        """The language used if none is given."""
         return str(self.project["primaryLanguage"])
 
     @property
     def revision(self) -> int:
-        """A number that grows with every change."""
+        """A number that increases with every change."""
         return self._revision
 
     @property
     def changes(self) -> list[Change]:
-        """What was changed since the catalogue was made, in order."""
+        """The changes since the catalogue was created, in order."""
         with self._lock:
             return list(self._changes)
 
     def __len__(self) -> int:
         """Return the number of entry variations, published or not."""
-        return sum(len(kept) for bucket, kept in self._buckets.items() if bucket.status == "latest")
+        return sum(len(documents) for bucket, documents in self._buckets.items() if bucket.status == "latest")
 
     def find(self, entry_id: str, language: str | None, status: VersionStatus) -> Document | None:
         """Return one entry, or None.
 
         :param entry_id: its id, in any letter case.
-        :param language: the variation; None means the project's primary language.
+        :param language: its language; None means the project's primary language.
         :param status: `latest` or `published`.
         """
         key = (entry_id.lower(), (language or self.primary_language).lower(), status)
-        return self._found.get(key)
+        return self._by_key.get(key)
 
     def select(self, accept: Callable[[Bucket], bool]) -> tuple[int, list[Document]]:
-        """Return the revision, and the documents of all accepted buckets as they are at that revision."""
+        """Return the current revision and the documents of all accepted buckets at that revision."""
         with self._lock:
-            chosen = sorted(bucket for bucket in self._buckets if accept(bucket))
+            accepted = sorted(bucket for bucket in self._buckets if accept(bucket))
             return self._revision, [
-                document for bucket in chosen for document in self._buckets[bucket].values()
+                document for bucket in accepted for document in self._buckets[bucket].values()
             ]
 
     def entries(
@@ -134,12 +134,12 @@ class Catalogue:
         content_type_id: str | None = None,
         language: str | None = None,
     ) -> list[bytes]:
-        """Return entries exactly as they are served, by created time and then id.
+        """Return entries exactly as they are served, ordered by created time and then id.
 
         :param version_status: `latest` or `published`.
-        :param api: the API whose JSON is wanted.
-        :param content_type_id: one content type only; None means all.
-        :param language: one language only; None means all.
+        :param api: the API whose JSON to return.
+        :param content_type_id: only this content type; None means all.
+        :param language: only this language; None means all.
         """
         _, documents = self.select(
             lambda bucket: (
@@ -158,12 +158,12 @@ class Catalogue:
         if api == "management":
             return document.management
         revision = self._revision
-        body = self._delivered.get(document)
+        body = self._delivery_cache.get(document)
         if body is None:
             body = self.delivery.render(document)
             with self._lock:
                 if revision == self._revision:
-                    self._delivered[document] = body
+                    self._delivery_cache[document] = body
         return body
 
     def add(
@@ -176,16 +176,16 @@ class Catalogue:
         publish: bool = True,
         at: str | None = None,
     ) -> str:
-        """Add an entry, or a further language of one, as an editor would, and return its id.
+        """Add an entry, or another language of one, as an editor would, and return its id.
 
         :param content_type_id: its content type.
-        :param fields: the values of its fields; those not given are null.
-        :param entry_id: the entry that gets a further language, or the id of the new one; None makes one up.
-        :param language: None means the project's primary language.
-        :param publish: publish it at once.
+        :param fields: the values of its fields; missing fields are null.
+        :param entry_id: the entry that gets another language, or the id of the new entry; None generates one.
+        :param language: its language; None means the project's primary language.
+        :param publish: publish it immediately.
         :param at: ISO time of the save; None means now.
-        :raises KeyError: there is no such content type.
-        :raises ValueError: the entry exists already in this language.
+        :raises KeyError: the content type does not exist.
+        :raises ValueError: the entry already exists in this language.
         """
         content_type = self.content_types[content_type_id]
         language = language or self.primary_language
@@ -194,7 +194,7 @@ class Catalogue:
         values = {**{field["id"]: None for field in content_type["fields"]}, **fields}
         with self._lock:
             if self.find(entry_id, language, "latest"):
-                raise ValueError(f"Entry {entry_id} exists in {language}")
+                raise ValueError(f"Entry {entry_id} already exists in {language}")
             entry = new_entry(
                 self.project,
                 content_type,
@@ -209,9 +209,9 @@ class Catalogue:
                 published=moment if publish else None,
                 version="1.0" if publish else "0.1",
             )
-            self._bin.pop((entry_id.lower(), language.lower()), None)
+            self._recycle_bin.pop((entry_id.lower(), language.lower()), None)
             self._store(entry)
-            self._tell_languages(entry_id)
+            self._update_languages(entry_id)
         return entry_id
 
     def update(
@@ -225,24 +225,26 @@ class Catalogue:
     ) -> None:
         """Save new values of some fields of an entry.
 
+        :param entry_id: its id.
         :param fields: the values to change.
-        :param publish: publish the result; otherwise the published version stays what it was.
+        :param language: its language; None means the project's primary language.
+        :param publish: publish the result; otherwise the published version does not change.
         :param at: ISO time of the save; None means now.
-        :raises KeyError: there is no such entry.
+        :raises KeyError: the entry does not exist.
         """
         moment = at or timestamp(datetime.now(UTC))
         with self._lock:
             entry = self._latest(entry_id, language)
             entry.update(fields)
             content_type = self.content_types[entry["sys"]["contentTypeId"]]
-            for shown in ("entryTitle", "entryDescription"):
-                source = content_type.get(f"{shown}Field")
+            for name in ("entryTitle", "entryDescription"):
+                source = content_type.get(f"{name}Field")
                 if source:
-                    entry[shown] = entry.get(source)
+                    entry[name] = entry.get(source)
             version = entry["sys"]["version"]
             major, _, minor = version["versionNo"].partition(".")
             version.update(modified=moment, versionNo=f"{major}.{int(minor) + 1}")
-            _enter(entry, "draft", "sysUpdate", moment)
+            _set_workflow_state(entry, "draft", "sysUpdate", moment)
             if publish:
                 _publish(entry, moment)
             self._store(entry)
@@ -250,8 +252,10 @@ class Catalogue:
     def publish(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
         """Publish the latest version of an entry.
 
-        :param at: ISO time of the publish; None means now.
-        :raises KeyError: there is no such entry.
+        :param entry_id: its id.
+        :param language: its language; None means the project's primary language.
+        :param at: ISO time of publishing; None means now.
+        :raises KeyError: the entry does not exist.
         """
         with self._lock:
             entry = self._latest(entry_id, language)
@@ -259,13 +263,15 @@ class Catalogue:
             self._store(entry)
 
     def unpublish(self, entry_id: str, *, language: str | None = None) -> None:
-        """Withdraw the published version of an entry; the latest version stays, as a draft.
+        """Unpublish an entry; its latest version stays as a draft.
 
-        :raises KeyError: there is no such entry.
+        :param entry_id: its id.
+        :param language: its language; None means the project's primary language.
+        :raises KeyError: the entry does not exist.
         """
         with self._lock:
             entry = self._latest(entry_id, language)
-            _enter(entry, "draft", "sysUnpublish", timestamp(datetime.now(UTC)))
+            _set_workflow_state(entry, "draft", "sysUnpublish", timestamp(datetime.now(UTC)))
             entry["sys"]["isPublished"] = False
             entry["sys"]["version"].update(published=None, publishedBy=None)
             published = self.find(entry_id, language, "published")
@@ -274,41 +280,45 @@ class Catalogue:
             self._put(Document.of(entry, "latest"))
 
     def delete(self, entry_id: str, *, language: str | None = None) -> None:
-        """Move one variation of an entry, or with no language all of them, to the recycle bin.
+        """Move one variation of an entry, or all of them, to the recycle bin.
 
-        :raises KeyError: there is no such entry.
+        :param entry_id: its id.
+        :param language: the variation to delete; None means all.
+        :raises KeyError: the entry does not exist.
         """
         with self._lock:
-            gone = [
+            deleted = [
                 document
                 for document in self._variations(entry_id)
                 if language is None or document.language.lower() == language.lower()
             ]
-            if not gone:
+            if not deleted:
                 raise KeyError(entry_id)
-            for document in gone:
-                self._bin.setdefault(document.key, []).append(document)
-            for document in gone:
+            for document in deleted:
+                self._recycle_bin.setdefault(document.key, []).append(document)
+            for document in deleted:
                 self._drop(document)
-            self._tell_languages(entry_id)
+            self._update_languages(entry_id)
 
     def restore(self, entry_id: str, *, language: str | None = None) -> None:
-        """Take one variation, or with no language all of them, out of the recycle bin, as they were.
+        """Restore one variation of an entry, or all of them, from the recycle bin, unchanged.
 
-        What the real service makes of its versions is not known (section 11); the times staying as they were
-        is what is hardest on whoever reads changes.
+        How the real service restores versions is unknown (docs/contensis-api.md). Unchanged times are the
+        hardest case for an incremental export.
 
-        :raises KeyError: the recycle bin has no such variation.
+        :param entry_id: its id.
+        :param language: the variation to restore; None means all.
+        :raises KeyError: the recycle bin does not hold it.
         """
         with self._lock:
             codes = [language] if language else self.project["supportedLanguages"]
             keys = [(entry_id.lower(), code.lower()) for code in codes]
-            documents = [document for key in keys for document in self._bin.pop(key, ())]
+            documents = [document for key in keys for document in self._recycle_bin.pop(key, ())]
             if not documents:
                 raise KeyError(entry_id)
             for document in documents:
                 self._put(document)
-            self._tell_languages(entry_id)
+            self._update_languages(entry_id)
 
     def _latest(self, entry_id: str, language: str | None) -> dict[str, Any]:
         document = self.find(entry_id, language, "latest")
@@ -318,15 +328,15 @@ class Catalogue:
         return entry
 
     def _variations(self, entry_id: str) -> list[Document]:
-        kept = (
+        found = (
             self.find(entry_id, language, status)
             for language in self.project["supportedLanguages"]
             for status in VERSION_STATUSES
         )
-        return [document for document in kept if document]
+        return [document for document in found if document]
 
     def _store(self, entry: dict[str, Any]) -> None:
-        """Keep an entry as the latest version and, when it is one, as the published version."""
+        """Store an entry as the latest version and, if it is published, as the published version."""
         sys = entry["sys"]
         older = self.find(sys["id"], sys["language"], "published")
         complete = sys["workflow"]["state"] == "versionComplete"
@@ -334,10 +344,10 @@ class Catalogue:
         latest = Document.of(entry, "latest")
         self._put(latest)
         if complete:
-            self._put(latest.under("published"))
+            self._put(latest.with_status("published"))
 
-    def _tell_languages(self, entry_id: str) -> None:
-        """Make every variation name the languages that now exist."""
+    def _update_languages(self, entry_id: str) -> None:
+        """Update the list of available languages in every variation."""
         documents = self._variations(entry_id)
         available = sorted({document.language for document in documents})
         for document in documents:
@@ -351,34 +361,34 @@ class Catalogue:
         bucket = _bucket(document)
         entry_id, language = document.key
         self._buckets.setdefault(bucket, {})[entry_id] = document
-        self._found[entry_id, language, document.status] = document
-        self._changed(document, document)
+        self._by_key[entry_id, language, document.status] = document
+        self._record_change(document, document)
 
     def _drop(self, document: Document) -> None:
         entry_id, language = document.key
         del self._buckets[_bucket(document)][entry_id]
-        del self._found[entry_id, language, document.status]
-        self._changed(document, None)
+        del self._by_key[entry_id, language, document.status]
+        self._record_change(document, None)
 
-    def _changed(self, document: Document, now: Document | None) -> None:
+    def _record_change(self, document: Document, current: Document | None) -> None:
         self._revision += 1
-        self._changes.append(Change(self._revision, document.key, document.status, now))
-        self._delivered.clear()
+        self._changes.append(Change(self._revision, document.key, document.status, current))
+        self._delivery_cache.clear()
 
 
 def _bucket(document: Document) -> Bucket:
     return Bucket(document.status, document.content_type_id, document.data_format, document.language)
 
 
-def _enter(entry: dict[str, Any], state: str, event: str, moment: str) -> None:
+def _set_workflow_state(entry: dict[str, Any], state: str, event: str, moment: str) -> None:
     workflow = entry["sys"]["workflow"]
     workflow["transition"].update({"from": workflow["state"], "event": event, "invoked": moment})
     workflow.update(state=state, allowedEvents=WORKFLOW_EVENTS[state])
 
 
 def _publish(entry: dict[str, Any], moment: str) -> None:
-    """Make a version the published one. Its `modified` stays: publishing does not move it (section 4.7)."""
+    """Publish a version. Publishing does not change its `modified` time (docs/contensis-api.md)."""
     version = entry["sys"]["version"]
     major = int(version["versionNo"].partition(".")[0])
     version.update(published=moment, publishedBy=version["modifiedBy"], versionNo=f"{major + 1}.0")
-    _enter(entry, "versionComplete", "publish", moment)
+    _set_workflow_state(entry, "versionComplete", "publish", moment)

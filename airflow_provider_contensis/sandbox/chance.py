@@ -1,4 +1,4 @@
-"""Chance that falls the same way every time."""
+"""Repeatable randomness."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from hashlib import blake2b
 
 
 class Draw:
-    """A few draws that depend on nothing but a name.
+    """A few random numbers that depend only on a seed.
 
-    Unlike a seeded generator it costs little to make, so each entry can have its own: entries then stay the
-    same whatever is added before them.
+    It is cheaper to create than `random.Random`, so each entry can have its own. An entry then stays the same
+    whatever is added before it.
 
-    :param name: equal names give equal draws.
+    :param seed: equal seeds give equal numbers.
     """
 
-    def __init__(self, name: str) -> None:
-        self._rest = int.from_bytes(blake2b(name.encode()).digest())
+    def __init__(self, seed: str) -> None:
+        self._state = int.from_bytes(blake2b(seed.encode()).digest())
 
     def below(self, limit: int) -> int:
-        """Return a number from 0 to `limit` - 1; draws of one name must not multiply to more than 2**512."""
-        self._rest, value = divmod(self._rest, limit)
+        """Return a number from 0 to `limit` - 1.
+
+        The seed holds 512 bits, so the limits of one seed must not multiply to more than 2**512.
+        """
+        self._state, value = divmod(self._state, limit)
         return value

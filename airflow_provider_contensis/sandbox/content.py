@@ -1,4 +1,4 @@
-"""Content for a sandbox beside the ISO lists: invented entries in bulk, and the entries of an export."""
+"""Content other than the ISO lists: synthetic entries in bulk, and the entries of an export."""
 
 from __future__ import annotations
 
@@ -44,22 +44,24 @@ def synthetic_catalogue(
     content_type_id: str = "article",
     seed: int = 0,
 ) -> Catalogue:
-    """Return invented entries of one content type, hard on exporters in their details.
+    """Return synthetic entries of one content type, with values that are hard to export.
 
-    Among their values are emoji, newlines, 20-digit integers, decimals that a float would round, empty
-    objects and nulls. Their created times carry 0 to 7 fraction digits.
+    The values include emoji, newlines, 20-digit integers, decimals that a float would round, empty objects
+    and nulls. Created times have 0 to 7 fraction digits.
 
-    :param count: number of entries; each exists in every language.
+    :param count: the number of entries; each exists in every language.
     :param languages: the project's languages, the primary one first.
-    :param same_created: how many entries share one created time.
-    :param drafts: how many entries were never published.
-    :param edited: how many published entries have a newer draft.
-    :param body_bytes: about how many bytes of text each entry carries.
-    :param seed: another seed gives other entries.
-    :raises ValueError: more special entries are asked for than there are.
+    :param same_created: the number of entries that share one created time.
+    :param drafts: the number of entries that were never published.
+    :param edited: the number of published entries that have a newer draft.
+    :param body_bytes: the approximate number of bytes of text in each entry.
+    :param project_id: id of the project.
+    :param content_type_id: id of the content type.
+    :param seed: a different seed gives different entries.
+    :raises ValueError: `same_created`, or `drafts` and `edited` together, exceed `count`.
     """
     if same_created > count or drafts + edited > count:
-        raise ValueError("same_created, and drafts and edited together, must not exceed count")
+        raise ValueError("same_created and drafts + edited must not exceed count")
     project = new_project(project_id, "Synthetic content", "Invented entries", languages)
     content_type = _article(project, content_type_id)
     prose = _prose(random.Random(seed), body_bytes)
@@ -77,7 +79,7 @@ def synthetic_catalogue(
         published = None if is_draft else timestamp(second + timedelta(seconds=2), ticks)
         for language in languages:
             fields = _article_fields(Draw(f"{seed} {number} {language}"), number, prose, body_bytes)
-            facts = {
+            common = {
                 "entry_id": guid(project_id, content_type_id, str(seed), str(number)),
                 "language": language,
                 "available_languages": languages,
@@ -95,12 +97,12 @@ def synthetic_catalogue(
                 title=fields["title"],
                 modified=modified,
                 version="0.1" if is_draft else "1.0",
-                **facts,
+                **common,
             )
             document = Document.of(entry, "latest")
             documents.append(document)
             if is_edited:
-                documents[-1] = document.under("published")
+                documents[-1] = document.with_status("published")
                 fields = {**fields, "title": f"{fields['title']} (edited)"}
                 later = timestamp(second + timedelta(days=1), ticks)
                 draft = new_entry(
@@ -110,23 +112,23 @@ def synthetic_catalogue(
                     title=fields["title"],
                     modified=later,
                     version="1.1",
-                    **facts,
+                    **common,
                 )
                 documents.append(Document.of(draft, "latest"))
             elif not is_draft:
-                documents.append(document.under("published"))
+                documents.append(document.with_status("published"))
     return Catalogue(project, [content_type], documents)
 
 
 def load_catalogue(path: Path | str) -> Catalogue:
-    """Return the entries of a JSON Lines file, as an export of the Management API writes it.
+    """Return the entries of a JSON Lines file, as an export from the Management API writes it.
 
-    Each line is served as it stands. Content types are worked out from the values. Of several lines for one
-    variation the one with the highest version is the latest, and the highest published one is published.
+    Each line is served unchanged. Content types are inferred from the values. If a variation has several
+    lines, the highest version is the latest, and the highest published version is the published one.
 
     :param path: the file.
     :raises OSError: the file cannot be read.
-    :raises ValueError: a line is not an entry, or the file does not hold the entries of one project.
+    :raises ValueError: a line is not an entry, or the entries do not all belong to one project.
     """
     lines: list[_Line] = []
     with Path(path).open("rb") as file:
@@ -135,15 +137,15 @@ def load_catalogue(path: Path | str) -> Catalogue:
                 try:
                     lines.append(_Line.read(text.strip()))
                 except (AttributeError, KeyError, TypeError, ValueError) as error:
-                    raise ValueError(f"{path}, line {number}: not an entry of the Management API") from error
+                    raise ValueError(f"{path}, line {number}: not a Management API entry") from error
     projects = {line.entry["sys"]["projectId"] for line in lines}
     if len(projects) != 1:
-        raise ValueError(f"{path}: expected the entries of one project, found those of {len(projects)}")
+        raise ValueError(f"{path}: expected the entries of one project, found {len(projects)} projects")
     languages = Counter(line.entry["sys"]["language"] for line in lines)
     project = new_project(
         projects.pop(), Path(path).name, "", [language for language, _ in languages.most_common()]
     )
-    return Catalogue(project, _inferred_types(project, lines), _by_status(lines))
+    return Catalogue(project, _infer_types(project, lines), _split_by_status(lines))
 
 
 def _article(project: Mapping[str, Any], content_type_id: str) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _article_fields(draw: Draw, number: int, prose: str, body_bytes: int) -> dic
     return {
         "title": f"Article {number} 📰",
         "summary": prose[start : start + 60] if number % 3 else None,
-        # Prose holds about 1.25 bytes a character.
+        # The text has about 1.25 bytes per character.
         "body": prose[start : start + body_bytes * 4 // 5],
         "serial": 10**19 + draw.below(10**19),
         "ratio": exact(f"{1 + draw.below(9)}e-7"),
@@ -192,12 +194,12 @@ def _article_fields(draw: Draw, number: int, prose: str, body_bytes: int) -> dic
     }
 
 
-def _prose(chance: random.Random, body_bytes: int) -> str:
-    """Return text to cut bodies from: a body begins in its first half and ends before its end."""
+def _prose(chooser: random.Random, body_bytes: int) -> str:
+    """Return a text long enough to take every body from: bodies start in its first half."""
     words: list[str] = []
     length = 0
     while length < 2 * body_bytes + 1000:
-        words.append(chance.choice(_WORDS))
+        words.append(chooser.choice(_WORDS))
         length += len(words[-1]) + 1
     return " ".join(words)
 
@@ -205,9 +207,9 @@ def _prose(chance: random.Random, body_bytes: int) -> str:
 class _Line(NamedTuple):
     """One line of an export.
 
-    :param document: the line as it will be served.
-    :param entry: what it says.
-    :param version: its version number.
+    :param document: the line as the sandbox serves it.
+    :param entry: the parsed line.
+    :param version: its version number, major and minor.
     """
 
     document: Document
@@ -218,15 +220,15 @@ class _Line(NamedTuple):
     def read(cls, text: bytes) -> _Line:
         entry = json.loads(text)
         sys = entry["sys"]
-        must_be_texts = [sys[name] for name in ("id", "projectId", "language", "contentTypeId", "dataFormat")]
-        if not all(isinstance(value, str) for value in (*must_be_texts, sys["version"]["created"])):
-            raise TypeError("an entry must say what it is")
+        required = [sys[name] for name in ("id", "projectId", "language", "contentTypeId", "dataFormat")]
+        if not all(isinstance(value, str) for value in (*required, sys["version"]["created"])):
+            raise TypeError("a required member of sys is not a string")
         major, _, minor = sys["version"]["versionNo"].partition(".")
         return cls(Document(text, "latest"), entry, (int(major), int(minor)))
 
 
-def _by_status(lines: Iterable[_Line]) -> Iterator[Document]:
-    """Yield each variation in its latest version, and in its published one if the file has it."""
+def _split_by_status(lines: Iterable[_Line]) -> Iterator[Document]:
+    """Yield the latest version of each variation, and its published version if the file has one."""
     variations: dict[tuple[str, str], list[_Line]] = {}
     for line in lines:
         variations.setdefault(line.document.key, []).append(line)
@@ -234,20 +236,20 @@ def _by_status(lines: Iterable[_Line]) -> Iterator[Document]:
         versions.sort(key=lambda line: line.version)
         yield versions[-1].document
         for line in reversed(versions):
-            # Publishing resets the minor number, so any other number belongs to a draft (section 4.3).
+            # Publishing resets the minor number to 0, so any other is a draft (docs/contensis-api.md).
             if line.version[1] == 0 and line.entry["sys"]["version"].get("published"):
-                yield line.document.under("published")
+                yield line.document.with_status("published")
                 break
 
 
-def _inferred_types(project: Mapping[str, Any], lines: Sequence[_Line]) -> list[dict[str, Any]]:
+def _infer_types(project: Mapping[str, Any], lines: Sequence[_Line]) -> list[dict[str, Any]]:
     found: dict[str, tuple[str, dict[str, tuple[str, str | None] | None]]] = {}
     for line in lines:
         sys = line.entry["sys"]
         _, fields = found.setdefault(sys["contentTypeId"], (sys["dataFormat"], {}))
         for name, value in line.entry.items():
             if name not in ("sys", "entryTitle", "entryDescription"):
-                fields[name] = fields.get(name) or _inferred_type(value)
+                fields[name] = fields.get(name) or _infer_type(value)
     return [
         new_content_type(
             project,
@@ -260,8 +262,8 @@ def _inferred_types(project: Mapping[str, Any], lines: Sequence[_Line]) -> list[
     ]
 
 
-def _inferred_type(value: object) -> tuple[str, str | None] | None:
-    """Return the data type and data format that a value shows, or None when it shows none."""
+def _infer_type(value: object) -> tuple[str, str | None] | None:
+    """Return the data type and data format of a value, or None if they are not clear."""
     if isinstance(value, bool):
         return "boolean", None
     if isinstance(value, int):
@@ -271,14 +273,14 @@ def _inferred_type(value: object) -> tuple[str, str | None] | None:
     if isinstance(value, str):
         return ("string" if instant(value) is None else "dateTime"), None
     if isinstance(value, dict):
-        return "object", _inferred_format(value)
+        return "object", _infer_format(value)
     if isinstance(value, list):
-        kinds = [kind for item in value if (kind := _inferred_type(item))]
+        kinds = [kind for item in value if (kind := _infer_type(item))]
         return (f"{kinds[0][0]}Array", kinds[0][1]) if kinds else None
     return None
 
 
-def _inferred_format(value: Mapping[str, Any]) -> str | None:
+def _infer_format(value: Mapping[str, Any]) -> str | None:
     if isinstance(value.get("sys"), dict):
         return str(value["sys"].get("dataFormat", "entry"))
     for names, data_format in (

@@ -1,4 +1,4 @@
-"""How the Delivery API shows an entry: API section 12, as a function of the Management form."""
+"""The Delivery form of an entry, derived from its Management form (docs/contensis-api.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_contensis.sandbox.documents import Document, VersionStatus
 
 Find = Callable[[str, str | None, VersionStatus], Document | None]
 
-# Selecting fields never removes these, and neither does a project that hides sys fields.
+# Neither `fields` nor a project that hides sys fields can remove these.
 _KEPT_SYS = ("id", "language", "dataFormat", "contentTypeId", "uri", "versionStatus")
 _MANAGEMENT_ONLY = frozenset(
     ("unavailableLanguages", "deletedLanguages", "archivedLanguages", "translationState", "schedules")
@@ -20,11 +20,11 @@ _DROPPED = object()
 
 @dataclass(frozen=True)
 class Links:
-    """How deep links are resolved from a place in an entry on; of several paths, the longest one counts.
+    """How deep to resolve links from a position in an entry. If several paths apply, the longest one counts.
 
-    :param depth: how many levels of links to replace by what they lead to, 0 to 10.
+    :param depth: the number of link levels to replace with the linked entries, 0 to 10.
     :param depths: the same for single field paths, such as `director.awards`.
-    :param path: the place.
+    :param path: the position.
     """
 
     depth: int = 0
@@ -32,12 +32,12 @@ class Links:
     path: str = ""
 
     def at(self, name: str) -> Links:
-        """Return what holds at a member of this place."""
+        """Return the rules for a member of this position."""
         path = f"{self.path}.{name}" if self.path else name
         return replace(self, path=path, depth=self.depths.get(path, self.depth))
 
     def followed(self) -> Links:
-        """Return what holds where a link of this place leads to."""
+        """Return the rules for an entry that is linked from this position."""
         return replace(self, depth=self.depth - 1)
 
 
@@ -47,8 +47,8 @@ UNRESOLVED = Links()
 class DeliveryView:
     """Turns entries into Delivery JSON.
 
-    :param project: the project; its `deliverySysExclusions` are obeyed (API section 3.1).
-    :param find: how to find the entry a link leads to: id, language (None: the primary one) and status.
+    :param project: the project; its `deliverySysExclusions` apply (docs/contensis-api.md).
+    :param find: finds a linked entry by id, language (None: the primary one) and version status.
     """
 
     def __init__(self, project: Mapping[str, Any], find: Find) -> None:
@@ -59,14 +59,14 @@ class DeliveryView:
         """Return an entry's JSON.
 
         :param document: the entry.
-        :param links: which of them to replace by what they lead to.
-        :param fields: paths to keep, or to leave out when they start with `-`; none means all.
+        :param links: how deep to resolve links.
+        :param fields: paths to keep, or to leave out if they start with `-`; empty means all.
         """
         entry = self._entry(document, links)
         return encode(select(entry, fields) if fields else entry)
 
     def uri(self, document: Document, sys: Mapping[str, Any]) -> str | None:
-        """Return an entry's site path: its own, or one made of content type and slug."""
+        """Return an entry's site path: its own, or one built from content type and slug."""
         if sys.get("uri"):
             return str(sys["uri"])
         if not sys.get("slug"):
@@ -122,12 +122,12 @@ class DeliveryView:
 
 
 def select(entry: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """Return an entry with the chosen fields only (API section 12, `fields`).
+    """Return an entry with the selected fields only (docs/contensis-api.md).
 
-    The parts of `sys` that say which entry it is are always kept.
+    The parts of `sys` that identify the entry are always kept.
 
-    :param entry: an entry in Delivery form; it may be changed.
-    :param fields: paths to keep, or, each starting with `-`, to leave out.
+    :param entry: an entry in Delivery form; it may be modified.
+    :param fields: paths to keep, or to leave out if they start with `-`.
     """
     wanted = [path.split(".") for path in fields if not path.startswith("-")]
     unwanted = [path[1:].split(".") for path in fields if path.startswith("-")]

@@ -1,7 +1,7 @@
-"""One searchable copy of an entry: its exact JSON, and the values that queries look at.
+"""One searchable copy of an entry: its exact JSON, and the values that queries use.
 
-The sandbox keeps JSON as bytes because that is what a test compares with an export. Everything here
-takes care that no number in those bytes is rounded on its way through Python.
+The sandbox stores JSON as bytes because tests compare those bytes with an export. Numbers in them are never
+rounded on their way through Python.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 VersionStatus = Literal["latest", "published"]
 VERSION_STATUSES: tuple[VersionStatus, ...] = ("latest", "published")
 
-# A number that a float would round is held as text between two of these until it is written. Unicode keeps
-# this code point out of all text that is exchanged.
+# A number that a float would round is held as text between two of these until it is written. The code point
+# is a Unicode noncharacter, so no real text contains it.
 _EXACT = "\ufdd0"
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DATE = re.compile(
@@ -28,7 +28,7 @@ _DATE = re.compile(
 )
 _TICKS = 10_000_000
 
-# Read once from every entry; any other path is read from the JSON when a query first asks for it.
+# Read once from every entry. Other paths are read from the JSON when a query first uses them.
 COMMON_PATHS = (
     "sys.id",
     "sys.language",
@@ -42,20 +42,20 @@ COMMON_PATHS = (
 
 
 def exact(number: str) -> str:
-    """Return a stand-in for a JSON number that `encode` writes digit for digit as given.
+    """Return a placeholder for a JSON number that `encode` writes digit for digit.
 
-    :param number: a number as JSON writes it, such as `1e-7` or `0.10000000000000000555`.
+    :param number: a JSON number, such as `1e-7` or `0.10000000000000000555`.
     """
     return f"{_EXACT}{number}{_EXACT}"
 
 
 def plain(value: Any) -> Any:
-    """Return the number that `exact` stands for, rounded to a float; anything else as it is."""
+    """Return a number held by `exact` as a float, and any other value unchanged."""
     return float(value[1:-1]) if isinstance(value, str) and value.startswith(_EXACT) else value
 
 
 def encode(value: object) -> bytes:
-    """Encode a value as compact UTF-8 JSON, without escaping what UTF-8 can carry."""
+    """Encode a value as compact UTF-8 JSON, without escaping non-ASCII characters."""
     text = _ENCODE(value)
     if _EXACT in text:
         text = text.replace(f'"{_EXACT}', "").replace(f'{_EXACT}"', "")
@@ -63,18 +63,19 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | str) -> Any:
-    """Decode JSON so that `encode` gives every number back with its digits."""
+    """Decode JSON so that `encode` writes every number with the same digits."""
     return json.loads(data, parse_float=exact)
 
 
 @lru_cache(maxsize=1 << 17)
 def instant(text: str) -> int | None:
-    """Return the instant that an ISO 8601 date names, or None when the text is not a date.
+    """Return the instant of an ISO 8601 date, or None if the text is not a date.
 
-    Dates carry 0 to 7 fraction digits, and `Z`, an offset or nothing, which counts as UTC (API section 4.3).
+    Dates have 0 to 7 fraction digits and end in `Z`, an offset or neither, which means UTC
+    (docs/contensis-api.md).
 
     :param text: a date with or without a time, such as `2031-03-30T10:15:10.7048498Z`.
-    :returns: units of 100 nanoseconds, comparable with each other.
+    :returns: a number of 100-nanosecond units, for comparison with other instants.
     """
     match = _DATE.fullmatch(text)
     if match is None:
@@ -94,22 +95,22 @@ def instant(text: str) -> int | None:
 
 
 def timestamp(moment: datetime, ticks: int | None = None) -> str:
-    """Write an instant as the service does: UTC, up to 7 fraction digits, trailing zeros dropped.
+    """Format an instant like the service: UTC, up to 7 fraction digits, no trailing zeros.
 
     :param moment: an aware time.
-    :param ticks: the fraction of its second in units of 100 nanoseconds; by default the moment's own.
+    :param ticks: the fraction of its second in units of 100 nanoseconds; None means the moment's own.
     """
     fraction = f"{moment.microsecond * 10 if ticks is None else ticks:07d}".rstrip("0")
-    # Cutting isoformat is three times quicker than strftime.
+    # Slicing isoformat is three times faster than strftime.
     return f"{moment.astimezone(UTC).isoformat()[:19]}{'.' if fraction else ''}{fraction}Z"
 
 
 class Document:
-    """One entry, in one language and one version status: what a search finds. Never changed once made.
+    """One entry in one language and one version status, as a search finds it. Immutable.
 
     :param management: the entry's JSON, exactly as the Management API serves it.
-    :param status: the version status under which this copy is found.
-    :param values: values by path, where the maker knows them already; they save reading the JSON again.
+    :param status: the version status of this copy.
+    :param values: values by path, if the caller already knows them; saves parsing the JSON.
     """
 
     __slots__ = (
@@ -138,7 +139,7 @@ class Document:
 
     @classmethod
     def of(cls, entry: dict[str, Any], status: VersionStatus) -> Document:
-        """Make a document from an entry in Management form."""
+        """Create a document from an entry in Management form."""
         sys = entry["sys"]
         version = sys["version"]
         known = {
@@ -153,52 +154,52 @@ class Document:
         }
         return cls(encode(entry), status, known)
 
-    def under(self, status: VersionStatus) -> Document:
-        """Return the same JSON as found under another version status."""
+    def with_status(self, status: VersionStatus) -> Document:
+        """Return a document with the same JSON in another version status."""
         return Document(self.management, status, self._values)
 
     @property
     def key(self) -> tuple[str, str]:
-        """Id and language in lower case: what tells variations apart."""
+        """Id and language in lower case, which identify a variation."""
         return self.id.lower(), self.language.lower()
 
     def entry(self) -> Any:
-        """Return a fresh copy of the entry in Management form, exact numbers held as `exact` does."""
+        """Return a new copy of the entry in Management form, with numbers as `exact` holds them."""
         return decode(self.management)
 
     def values(self, path: str) -> tuple[Any, ...]:
-        """Return what stands at a dotted path, one value for each array item on the way."""
+        """Return the values at a dotted path, one for each array item along it."""
         if path == "sys.versionStatus":
             return (self.status,)
         found = self._values.get(path)
         if found is None:
             if path in ("*", "searchContent"):
                 fields = {name: value for name, value in self.entry().items() if name != "sys"}
-                found = tuple(texts(fields))
+                found = tuple(strings(fields))
             else:
                 found = tuple(_values_at(self.entry(), path.split(".")))
             self._values[path] = found
         return found
 
 
-def texts(value: object) -> Iterator[str]:
-    """Yield every string inside a value, however deep."""
+def strings(value: object) -> Iterator[str]:
+    """Yield every string inside a value, at any depth."""
     if isinstance(value, str):
         if not value.startswith(_EXACT):
             yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from texts(item)
+            yield from strings(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts(item)
+            yield from strings(item)
 
 
-def _values_at(value: Any, path: Sequence[str], step: int = 0) -> Iterator[Any]:
+def _values_at(value: Any, path: Sequence[str], depth: int = 0) -> Iterator[Any]:
     if isinstance(value, list):
         for item in value:
-            yield from _values_at(item, path, step)
-    elif step == len(path):
+            yield from _values_at(item, path, depth)
+    elif depth == len(path):
         yield plain(value)
-    elif isinstance(value, dict) and path[step] in value:
-        yield from _values_at(value[path[step]], path, step + 1)
+    elif isinstance(value, dict) and path[depth] in value:
+        yield from _values_at(value[path[depth]], path, depth + 1)

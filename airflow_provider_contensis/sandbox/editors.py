@@ -1,4 +1,4 @@
-"""Editors at work while a client reads: seeded edits between its requests."""
+"""Seeded edits between the requests of a client that is reading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.sandbox.chance import Draw
 from airflow_provider_contensis.sandbox.documents import timestamp
-from airflow_provider_contensis.sandbox.faults import Seen
+from airflow_provider_contensis.sandbox.faults import Occurrences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.sandbox.messages import Request
 
 _READS = frozenset({"search", "list", "entry"})
-_ONE = 1_000_000
+_MILLION = 1_000_000
 
 EDITS = ("create", "save", "publish", "unpublish", "delete", "restore")
-_FIRST = datetime(2026, 1, 5, 9, tzinfo=UTC)
-# Now and then two come in the same hundredth of a second.
-_TICK = timedelta(milliseconds=5)
+_FIRST_EDIT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+# Edits come in pairs with the same time.
+_EDIT_INTERVAL = timedelta(milliseconds=5)
 
 
 class Editors:
     """Editors who create, save, publish, unpublish, delete and restore entries, for `Sandbox(faults=…)`.
 
-    They work before an answer is made, so between the pages of a client. Which edit, and of which entry,
-    depends on the seed, what the request asks for and how often that was asked before; where the edit
-    does not suit the entry, as it is by then, the next entry that it suits gets it.
+    They edit before each response, so between the pages a client reads. The kind of edit and its entry depend
+    on the seed, the request and its occurrence number. If an edit is not possible for that entry, the next
+    entry that allows it gets it.
 
-    :param catalogue: what they edit.
-    :param seed: another seed gives other edits.
-    :param rate: edits before each answer; 0.1 means one before every tenth or so.
-    :param shares: how often each edit is chosen, by name; None for all six alike.
-    :raises ValueError: there is no such edit.
+    :param catalogue: the content they edit.
+    :param seed: a different seed gives different edits.
+    :param rate: edits before each response; 0.1 means one before about every tenth.
+    :param shares: the relative frequency of each edit, by name; None means all six are equally frequent.
+    :raises ValueError: an edit in `shares` does not exist.
     """
 
     def __init__(
         self, catalogue: Catalogue, seed: int, rate: float, shares: Mapping[str, int] | None = None
     ) -> None:
         if unknown := sorted((shares or {}).keys() - set(EDITS)):
-            raise ValueError(f"There is no edit {unknown[0]!r}: choose of {', '.join(EDITS)}")
+            raise ValueError(f"Unknown edit {unknown[0]!r}. Available: {', '.join(EDITS)}")
         self._catalogue = catalogue
         self._seed = seed
         self._rate = rate
@@ -54,7 +54,7 @@ class Editors:
         ]
         _, documents = catalogue.select(lambda bucket: bucket.status == "latest")
         self._keys = sorted(document.key for document in documents)
-        self._seen = Seen()
+        self._occurrences = Occurrences()
         self._made: Counter[str] = Counter()
         self._edits: dict[str, Callable[[tuple[str, str], Draw], bool]] = {
             "create": self._create,
@@ -68,21 +68,21 @@ class Editors:
 
     @property
     def made(self) -> Counter[str]:
-        """How often each edit was made."""
+        """The number of edits made, by name."""
         with self._lock:
             return self._made.copy()
 
     def __call__(self, request: Request) -> None:
-        """Work for a moment; never answers the request."""
+        """Make the edits due before this request; never return a response."""
         if request.kind not in _READS:
             return
-        draw = Draw(f"{self._seed} {self._seen.name(request)}")
-        edits, chance = divmod(int(self._rate * _ONE), _ONE)
-        for number in range(edits + (draw.below(_ONE) < chance)):
-            self.edit(Draw(f"{self._seed} {draw.below(_ONE)} {number}"))
+        draw = Draw(f"{self._seed} {self._occurrences.identify(request)}")
+        edits, remainder = divmod(int(self._rate * _MILLION), _MILLION)
+        for number in range(edits + (draw.below(_MILLION) < remainder)):
+            self.edit(Draw(f"{self._seed} {draw.below(_MILLION)} {number}"))
 
     def edit(self, draw: Draw) -> None:
-        """Make one edit, if there is an entry that it suits."""
+        """Make one edit, if an entry allows it."""
         name = self._names[draw.below(len(self._names))]
         with self._lock:
             start = draw.below(max(len(self._keys), 1))
@@ -92,10 +92,11 @@ class Editors:
                     return
 
     def _now(self) -> str:
-        return timestamp(_FIRST + self._made.total() * _TICK - self._made.total() % 2 * _TICK)
+        total = self._made.total()
+        return timestamp(_FIRST_EDIT + (total - total % 2) * _EDIT_INTERVAL)
 
     def _create(self, key: tuple[str, str], draw: Draw) -> bool:
-        """Create an entry, mostly published, with the fields of another one."""
+        """Create an entry with the fields of another one; three in four are published."""
         document = self._catalogue.find(*key, "latest")
         if document is None:
             return False
@@ -116,7 +117,7 @@ class Editors:
         return True
 
     def _save(self, key: tuple[str, str], draw: Draw) -> bool:
-        """Save new values; published at once, every other time."""
+        """Save new values; one save in two also publishes."""
         document = self._catalogue.find(*key, "latest")
         if document is None:
             return False
@@ -140,7 +141,7 @@ class Editors:
         return True
 
     def _delete(self, key: tuple[str, str], draw: Draw) -> bool:
-        """Delete a variation, or all of them."""
+        """Delete one variation of an entry, or all of them."""
         if self._catalogue.find(*key, "latest") is None:
             return False
         self._catalogue.delete(key[0], language=key[1] if draw.below(2) else None)
@@ -154,7 +155,7 @@ class Editors:
         return True
 
     def _new_values(self, entry: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
-        """Return a new title, and other values of fields that are a boolean."""
+        """Return a new title, and flipped values for some boolean fields."""
         content_type = self._catalogue.content_types[entry["sys"]["contentTypeId"]]
         flags = [field["id"] for field in content_type["fields"] if field["dataType"] == "boolean"]
         values: dict[str, Any] = {flag: not entry.get(flag) for flag in flags if draw.below(2)}

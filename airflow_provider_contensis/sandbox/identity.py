@@ -1,4 +1,4 @@
-"""The identity provider: exchanges a client id and shared secret for a token, and knows its tokens."""
+"""The identity provider: exchanges a client id and shared secret for a token, and checks tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_contensis.sandbox.messages import Response
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-# What the vendor's own clients ask for with client credentials (section 2.8).
+# The scopes that the vendor's own clients request with client credentials (docs/contensis-api.md).
 SCOPES = (
     "ContentType_Delete",
     "ContentType_Read",
@@ -33,7 +33,7 @@ SCOPES = (
 )
 _READ_SCOPES = frozenset(["ContentType_Read", "Entry_Read", "Project_Read"])
 _GRANTS = ("client_credentials", "contensis_classic", "contensis_classic_refresh_token")
-_LONGEST_SCOPE = 300
+_MAX_SCOPE_LENGTH = 300
 _HEADERS = {
     "cache-control": "no-store, no-cache, max-age=0, private",
     "pragma": "no-cache",
@@ -43,7 +43,7 @@ _HEADERS = {
 
 
 class ExpiresIn(enum.Enum):
-    """What the token answer says about the token's life, where it is not a value of its own."""
+    """How the token response reports the token's lifetime: the true one, or not at all."""
 
     TRUTHFUL = enum.auto()
     OMITTED = enum.auto()
@@ -52,10 +52,10 @@ class ExpiresIn(enum.Enum):
 class Client(NamedTuple):
     """An API key.
 
-    :param id: client id.
-    :param secret: shared secret.
-    :param name: display name.
-    :param scopes: the scopes it may ask for.
+    :param id: the client id.
+    :param secret: the shared secret.
+    :param name: the display name.
+    :param scopes: the scopes it may request.
     :param enabled: whether it may use the client credentials flow.
     """
 
@@ -67,13 +67,15 @@ class Client(NamedTuple):
 
 
 class Identity:
-    """Issues tokens to one client (sections 2.2 to 2.6) and checks them.
+    """Issues tokens to one client and checks them (docs/contensis-api.md).
 
-    :param client: the API key that may ask for tokens.
-    :param token_lifetime: seconds for which a token is honoured.
-    :param expires_in: the lifetime that the answer claims; by default the true one.
-    :param refused_status: status of the answer to wrong credentials: 400 (documented example) or 401 (prose).
-    :param access_tokens: the read-only tokens that the Delivery API takes instead (section 2.9).
+    :param client: the API key that may request tokens.
+    :param token_lifetime: seconds for which a token is accepted.
+    :param expires_in: the lifetime in the token response: any JSON value, or an `ExpiresIn`.
+    :param refused_status: the response status for wrong credentials. The vendor's docs say 400 in an example
+        and 401 in the text.
+    :param access_tokens: read-only tokens that the Delivery API accepts instead of a bearer token
+        (docs/contensis-api.md).
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Identity:
         refused_status: int = 400,
         access_tokens: Collection[str] = (),
     ) -> None:
-        # The root URL of the identity provider, known once the server has its port.
+        # The root URL of the identity provider; set when the server has a port.
         self.issuer = ""
         self.client = client
         self.token_lifetime = token_lifetime
@@ -94,39 +96,39 @@ class Identity:
         self.access_tokens = access_tokens
         self._lock = threading.Lock()
         self._tokens: dict[str, tuple[float, frozenset[str]]] = {}
-        # As long as the SHA-1 thumbprint of a certificate, which it stands for.
+        # As long as the SHA-1 certificate thumbprint it stands in for.
         self._key_id = _base64(secrets.token_bytes(20))
 
     def token(self, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer a token request.
 
         :param headers: the request's headers, names in lower case.
-        :param body: its form.
+        :param body: the form.
         """
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/x-www-form-urlencoded":
             return Response(415, b"", {"cache-control": _HEADERS["cache-control"], "pragma": "no-cache"})
         form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
-        error = self._refusal(headers, form)
+        error = self._token_error(headers, form)
         if error:
             status = self.refused_status if error == "invalid_client" else 400
             return Response(status, _json({"error": error}), _HEADERS)
-        answer: dict[str, object] = {"access_token": self._issue(sorted(set(form["scope"].split())))}
+        content: dict[str, object] = {"access_token": self._issue(sorted(set(form["scope"].split())))}
         if self.expires_in is ExpiresIn.TRUTHFUL:
             lifetime = self.token_lifetime
-            answer["expires_in"] = int(lifetime) if lifetime == int(lifetime) else lifetime
+            content["expires_in"] = int(lifetime) if lifetime == int(lifetime) else lifetime
         elif self.expires_in is not ExpiresIn.OMITTED:
-            answer["expires_in"] = self.expires_in
-        answer["token_type"] = "Bearer"  # noqa: S105  # a scheme
-        return Response(200, _json(answer), _HEADERS)
+            content["expires_in"] = self.expires_in
+        content["token_type"] = "Bearer"  # noqa: S105  # a scheme
+        return Response(200, _json(content), _HEADERS)
 
     def revoke(self) -> None:
-        """Forget every token issued so far."""
+        """Revoke every token issued so far."""
         with self._lock:
             self._tokens.clear()
 
     def scopes(self, authorization: str | None) -> frozenset[str] | None:
-        """Return the scopes of a bearer token, or None when it is missing, unknown or expired."""
+        """Return the scopes of a bearer token, or None if it is missing, unknown or expired."""
         scheme, _, token = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -136,26 +138,26 @@ class Identity:
     def delivery_scopes(
         self, authorization: str | None, header: str | None, query: str | None
     ) -> frozenset[str] | None:
-        """Return what a Delivery request may read, or None when it carries no good credential.
+        """Return the scopes of a Delivery request, or None if it has no valid credential.
 
-        An access token grants reading, wherever it stands; it is looked at before a bearer token.
+        An access token grants read access in any of the three places; it is checked before a bearer token.
 
-        :param authorization: the `Authorization` header: a bearer token, or an access token alone.
+        :param authorization: the `Authorization` header: a bearer token, or just an access token.
         :param header: the `accessToken` header.
         :param query: the `accessToken` query parameter.
         """
         for candidate in (header, query, authorization):
-            if candidate and any(_same(candidate.strip(), known) for known in self.access_tokens):
+            if candidate and any(_is_equal(candidate.strip(), known) for known in self.access_tokens):
                 return _READ_SCOPES
         return self.scopes(authorization)
 
-    def _refusal(self, headers: Mapping[str, str], form: Mapping[str, str]) -> str | None:
-        """Return the error code of a request that gets no token: credentials first, scopes last."""
+    def _token_error(self, headers: Mapping[str, str], form: Mapping[str, str]) -> str | None:
+        """Return the error code of a bad token request, or None: check credentials first, scopes last."""
         client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
         if headers.get("authorization", "").lower().startswith("basic "):
-            client_id, secret = _basic(headers["authorization"])
-        # Both are always compared, so that the time taken tells nothing.
-        if not _same(client_id.lower(), self.client.id.lower()) & _same(secret, self.client.secret):
+            client_id, secret = _parse_basic(headers["authorization"])
+        # Always compare both, so that the time taken reveals nothing.
+        if not _is_equal(client_id.lower(), self.client.id.lower()) & _is_equal(secret, self.client.secret):
             return "invalid_client"
         grant = form.get("grant_type", "")
         if grant not in _GRANTS:
@@ -164,7 +166,7 @@ class Identity:
             return "unauthorized_client"
         scope = form.get("scope", "")
         allowed = set(self.client.scopes) - {"openid", "offline_access"}
-        if not scope.split() or len(scope) > _LONGEST_SCOPE or not allowed.issuperset(scope.split()):
+        if not scope.split() or len(scope) > _MAX_SCOPE_LENGTH or not allowed.issuperset(scope.split()):
             return "invalid_scope"
         return None
 
@@ -181,12 +183,12 @@ class Identity:
             "client_username": self.client.name,
             "scope": scopes[0] if len(scopes) == 1 else scopes,
         }
-        # Nobody checks the signature: random bytes, as many as a 3072-bit key signs with, make each token
-        # unique and unguessable.
+        # Nobody checks the signature. Random bytes, as long as a 3072-bit signature, make each token unique
+        # and unguessable.
         token = ".".join(_base64(part) for part in (_json(header), _json(claims), secrets.token_bytes(384)))
         with self._lock:
             moment = time.monotonic()
-            self._tokens = {known: kept for known, kept in self._tokens.items() if kept[0] > moment}
+            self._tokens = {known: issued for known, issued in self._tokens.items() if issued[0] > moment}
             self._tokens[token] = (moment + self.token_lifetime, frozenset(scopes))
         return token
 
@@ -199,12 +201,12 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _same(given: str, known: str) -> bool:
+def _is_equal(given: str, known: str) -> bool:
     return secrets.compare_digest(given.encode(), known.encode())
 
 
-def _basic(authorization: str) -> tuple[str, str]:
-    """Read HTTP Basic credentials, each part form-encoded as OAuth 2 asks (RFC 6749, section 2.3.1)."""
+def _parse_basic(authorization: str) -> tuple[str, str]:
+    """Parse HTTP Basic credentials, form-encoded as OAuth 2.0 requires (RFC 6749, section 2.3.1)."""
     try:
         decoded = base64.b64decode(authorization[6:].strip(), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

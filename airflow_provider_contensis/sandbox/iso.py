@@ -1,4 +1,4 @@
-"""The ISO lists that pycountry carries, as a CMS would hold them after a few years of use."""
+"""The ISO lists from pycountry, as a CMS would hold them after a few years of use."""
 
 from __future__ import annotations
 
@@ -46,34 +46,34 @@ _TYPES = {
 _FIRST_IMPORT = datetime(2019, 1, 7, 8, tzinfo=UTC)
 _IMPORT_SECONDS = 1600 * 86400
 _EDIT_SECONDS = 700 * 86400
-_LANGUAGES_IN_AN_IMPORT = 500
+_LANGUAGES_PER_IMPORT = 500
 _AUTHORS = ("ada.brook", "ServicesUser", "iwan.parry", "lucie.morel")
 
 
 class _Reference(NamedTuple):
-    """A link whose language is not settled yet."""
+    """A link whose language is not resolved yet."""
 
     kind: str
     code: str
 
 
 class _Item(NamedTuple):
-    """A line of a list.
+    """An item of a list.
 
     :param kind: its content type.
     :param code: its code, unique in the list.
-    :param batch: the import that brought it into the CMS.
-    :param english: its fields; `name` is the title.
-    :param localised: those of its fields that may be translated.
-    :param describing: the field that describes it.
+    :param import_name: the import that brought it into the CMS.
+    :param english: its fields in English; `name` is the title.
+    :param localised: the fields that may be translated.
+    :param description_field: the field with the entry's description.
     """
 
     kind: str
     code: str
-    batch: str
+    import_name: str
     english: dict[str, Any]
     localised: tuple[str, ...]
-    describing: str
+    description_field: str
 
     @property
     def entry_id(self) -> str:
@@ -81,7 +81,7 @@ class _Item(NamedTuple):
 
 
 class _Untranslated(gettext.NullTranslations):
-    """Answers what a translation catalogue does not hold."""
+    """The fallback for text that a translation catalogue does not hold."""
 
     def gettext(self, message: str) -> str:  # noqa: ARG002  # the base class's signature
         return ""
@@ -90,10 +90,9 @@ class _Untranslated(gettext.NullTranslations):
 def iso_catalogue() -> Catalogue:
     """Return the ISO lists as the project `isoCodes`.
 
-    Countries, subdivisions, languages and currencies in English, and in Welsh and French where the
-    translations that come with pycountry have the name. Subdivisions link to their country and to the
-    subdivision they are part of. Some entries were never published, some have a newer draft. Ids and dates
-    are the same every time.
+    It holds countries, subdivisions, languages and currencies in English, and in Welsh and French if
+    pycountry's translations have the name. Subdivisions link to their country and their parent subdivision.
+    Some entries were never published, some have a newer draft. Ids and dates are the same every time.
 
     :raises ModuleNotFoundError: pycountry is not installed; the message says how to install it.
     """
@@ -160,8 +159,8 @@ def _content_types() -> list[dict[str, Any]]:
                 new_field("alpha3", "Alpha-3 code", required={}, regex={"pattern": "^[a-z]{3}$"}),
                 new_field("alpha2", "Alpha-2 code", regex={"pattern": "^[a-z]{2}$"}),
                 new_field("bibliographic", "Bibliographic code", regex={"pattern": "^[a-z]{3}$"}),
-                new_field("scope", "Scope", allowedValues=_labelled(_SCOPES)),
-                new_field("type", "Type", allowedValues=_labelled(_TYPES)),
+                new_field("scope", "Scope", allowedValues=_labelled_values(_SCOPES)),
+                new_field("type", "Type", allowedValues=_labelled_values(_TYPES)),
                 new_field("isLiving", "Living language", "boolean"),
             ],
             description="ISO 639-3",
@@ -184,7 +183,7 @@ def _content_types() -> list[dict[str, Any]]:
     ]
 
 
-def _labelled(labels: Mapping[str, str]) -> dict[str, Any]:
+def _labelled_values(labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "labeledValues": [{"value": value, "label": {_PRIMARY: label}} for value, label in labels.items()]
     }
@@ -192,8 +191,8 @@ def _labelled(labels: Mapping[str, str]) -> dict[str, Any]:
 
 @cache
 def _documents() -> tuple[Document, ...]:
-    """Return all entries. Documents never change, so all catalogues of this process may share them."""
-    pycountry = _pycountry()
+    """Return all entries. Documents are immutable, so all catalogues of a process can share them."""
+    pycountry = _import_pycountry()
     translate = _translator(str(pycountry.LOCALES_DIR))
     content_types = {item["id"]: item for item in _content_types()}
     items = list(_items(pycountry))
@@ -208,21 +207,21 @@ def _documents() -> tuple[Document, ...]:
         for language in languages:
             values = variations[item.kind, item.code, language]
             fields = {
-                name: _resolved(value, language, variations) if isinstance(value, _Reference) else value
+                name: _resolve(value, language, variations) if isinstance(value, _Reference) else value
                 for name, value in values.items()
             }
-            documents += _copies(item, content_types[item.kind], fields, language, languages)
+            documents += _versions(item, content_types[item.kind], fields, language, languages)
     return tuple(documents)
 
 
-def _resolved(
+def _resolve(
     target: _Reference, language: str, variations: Mapping[tuple[str, str, str], Any]
 ) -> dict[str, Any]:
     exists = (target.kind, target.code, language) in variations
     return link(guid(target.kind, target.code), target.kind, language if exists else _PRIMARY)
 
 
-def _pycountry() -> ModuleType:
+def _import_pycountry() -> ModuleType:
     try:
         import pycountry
     except ModuleNotFoundError as error:
@@ -274,7 +273,7 @@ def _items(pycountry: ModuleType) -> Iterator[_Item]:
         yield _Item(
             "language",
             line["alpha_3"],
-            f"languages {number // _LANGUAGES_IN_AN_IMPORT}",
+            f"languages {number // _LANGUAGES_PER_IMPORT}",
             {
                 "name": line["name"],
                 "invertedName": line.get("inverted_name"),
@@ -301,7 +300,7 @@ def _items(pycountry: ModuleType) -> Iterator[_Item]:
 
 
 def _translator(locales: str) -> Callable[[str, str, str], str]:
-    """Return a function of language, content type and text; it gives nothing for what is not translated."""
+    """Return a function of language, content type and text; it returns "" if there is no translation."""
     catalogues = {}
     for language in _TRANSLATED:
         for kind, domain in _DOMAINS.items():
@@ -314,7 +313,7 @@ def _translator(locales: str) -> Callable[[str, str, str], str]:
 def _variations(
     item: _Item, translate: Callable[[str, str, str], str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the languages in which an item exists, with its fields: where its name is translated."""
+    """Yield English and each language that translates the item's name, with the fields in it."""
     yield _PRIMARY, item.english
     for language in _TRANSLATED:
         if translate(language, item.kind, item.english["name"]):
@@ -326,19 +325,19 @@ def _variations(
             yield language, {**item.english, **translated}
 
 
-def _copies(
+def _versions(
     item: _Item,
     content_type: Mapping[str, Any],
     fields: Mapping[str, Any],
     language: str,
     languages: Iterable[str],
 ) -> list[Document]:
-    """Return one variation as the latest version, as the published version, or as both.
+    """Return one variation in its latest version, its published version, or both.
 
-    An import gives all its entries one second; four in ten are edited later; one in forty was never published
-    and one in thirty has a newer draft.
+    All entries of an import are created in the same second. Four in ten are edited later, one in forty was
+    never published, and one in thirty has a newer draft.
     """
-    second = _import_second(item.batch, language)
+    second = _import_second(item.import_name, language)
     draw = Draw(f"{item.kind} {item.code} {language}")
     author = _AUTHORS[draw.below(len(_AUTHORS))]
     edited = draw.below(10) < 4
@@ -360,7 +359,7 @@ def _copies(
             language=language,
             available_languages=languages,
             title=fields["name"],
-            description=fields[item.describing],
+            description=fields[item.description_field],
             slug=item.code.lower(),
             author=author,
             created=created,
@@ -374,18 +373,18 @@ def _copies(
         return [Document.of(version("0.1", modified, None, fields), "latest")]
     complete = Document.of(version("1.0", modified, published, fields), "published")
     if not newer_draft:
-        return [complete, complete.under("latest")]
+        return [complete, complete.with_status("latest")]
     later = timestamp(saved + timedelta(days=1 + draw.below(60)), _fraction(draw))
     changed = {**fields, "name": f"{fields['name']} (under review)"}
     return [complete, Document.of(version("1.1", later, published, changed), "latest")]
 
 
 @cache
-def _import_second(batch: str, language: str) -> datetime:
-    return _FIRST_IMPORT + timedelta(seconds=Draw(f"{batch} {language}").below(_IMPORT_SECONDS))
+def _import_second(import_name: str, language: str) -> datetime:
+    return _FIRST_IMPORT + timedelta(seconds=Draw(f"{import_name} {language}").below(_IMPORT_SECONDS))
 
 
 def _fraction(draw: Draw) -> int:
-    """Return a fraction of a second in 100 nanoseconds; one in twelve is a whole number of milliseconds."""
+    """Return a fraction of a second in units of 100 nanoseconds; one in twelve is whole milliseconds."""
     ticks = draw.below(10_000_000)
     return ticks // 10_000 * 10_000 if draw.below(12) == 0 else ticks

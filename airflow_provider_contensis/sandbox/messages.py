@@ -1,4 +1,4 @@
-"""Requests and answers as the sandbox sees them, and as a test that plans faults sees them."""
+"""Requests and responses, as the sandbox and a test's fault functions see them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Framing = Literal["length", "chunked", "close"]
 
 @dataclass(frozen=True)
 class Response:
-    """An answer.
+    """A response.
 
-    :param status: HTTP status.
+    :param status: the HTTP status.
     :param body: the body as bytes.
-    :param headers: its headers; the length and the date are added when it is sent.
+    :param headers: the headers; the length and the date are added when the response is sent.
     :param content_length: the length to claim; None means the true one. A false one closes the connection.
-    :param drop: close the connection without answering.
-    :param reset: end the connection with a TCP reset; with `drop`, in place of an answer.
-    :param outage: seconds for which new connections are refused, from this answer on.
-    :param delay: seconds to wait before answering.
+    :param drop: close the connection without responding.
+    :param reset: end the connection with a TCP reset; with `drop`, instead of a response.
+    :param outage: refuse new connections for this many seconds from this response on.
+    :param delay: seconds to wait before responding.
     :param spread: seconds over which the body is sent, in pieces.
-    :param cut: share of the body that is sent before the connection ends; 1 means all of it, less never all.
-    :param framing: how the client learns where the body ends: by its length, by chunks, or by the
-        connection's end.
+    :param cut: share of the body to send before the connection ends; 1 sends all of it, less never all.
+    :param framing: how the client finds the end of the body: `length`, `chunked`, or `close` (the end of the
+        connection).
     """
 
     status: int = 200
@@ -42,7 +42,7 @@ class Response:
 
     @classmethod
     def json(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        """Return an answer whose body is a value as compact JSON."""
+        """Return a response with a value as compact JSON."""
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         return cls(status, body, {"content-type": "application/json; charset=utf-8", **(headers or {})})
 
@@ -51,16 +51,16 @@ class Response:
 class Request:
     """A request.
 
-    :param number: 1 for the first request that the sandbox received, and so on.
-    :param kind: what it asks for: `token`, `project`, `content_type`, `component`, `entry`, `list`, `search`,
+    :param number: 1 for the first request the sandbox received, and so on.
+    :param kind: the resource: `token`, `project`, `content_type`, `component`, `entry`, `list`, `search`,
         `stats` or `other`.
-    :param method: HTTP method.
-    :param path: path, decoded.
+    :param method: the HTTP method.
+    :param path: the decoded path.
     :param query: query parameters, names in lower case.
     :param headers: headers, names in lower case.
     :param body: the body.
-    :param answer: makes the answer that the sandbox would give.
-    :param revoke_tokens: forgets every token issued so far.
+    :param answer: returns the response that the sandbox would normally send.
+    :param revoke_tokens: revokes every token issued so far.
     """
 
     number: int
@@ -76,14 +76,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Record:
-    """What a sandbox remembers of a request.
+    """A sandbox's record of a request.
 
-    :param number: 1 for the first request that the sandbox received, and so on.
+    :param number: 1 for the first request the sandbox received, and so on.
     :param kind: as in `Request`.
-    :param method: HTTP method.
-    :param path: path, decoded.
+    :param method: the HTTP method.
+    :param path: the decoded path.
     :param query: query parameters, names in lower case.
-    :param status: status of the answer; 0 when the connection was dropped instead.
+    :param status: the response's status; 0 if the connection was dropped instead.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The query language of entry searches: API section 4.8, compiled to functions and answered from memory."""
+"""The query language of searches (docs/contensis-api.md), compiled to functions that run in memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from math import asin, cos, radians, sin, sqrt
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_contensis.sandbox.catalogue import BUCKET_PATHS, Catalogue
-from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, instant, plain, texts
+from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, instant, plain, strings
 
 
 class QueryError(ValueError):
-    """A query that the service would refuse.
+    """A query that the service would reject.
 
-    :param message: what is wrong.
+    :param message: the error message.
     :param field: the part of the query that is wrong.
     """
 
@@ -28,17 +28,17 @@ class QueryError(ValueError):
 
 
 class HasValues(Protocol):
-    """Anything a clause can be tried on."""
+    """Anything a clause can be tested on."""
 
     def values(self, path: str) -> tuple[Any, ...]:
-        """Return what stands at a path."""
+        """Return the values at a path."""
 
 
 Predicate = Callable[[HasValues], bool]
 Test = Callable[[Any], bool]
 
-# Longer texts are not looked at by the operators that compare or scan them (section 4.8).
-_LONGEST_TEXT = 8000
+# Operators that compare or scan strings ignore longer ones (docs/contensis-api.md).
+_MAX_LENGTH = 8000
 _RELATIVE_DATE = re.compile(r"(?:now|(?:start|end)Of\w+)\(.*\)|[+-]\d+[yMwdhm](?: [+-]?\d+[yMwdhm])*")
 _DISTANCE = re.compile(r"(\d+(?:\.\d+)?)\s*(mi|yd|ft|in|km|cm|mm|NM|m)")
 _METRES = {
@@ -53,15 +53,15 @@ _METRES = {
     "NM": 1852.0,
 }
 _EARTH_RADIUS = 6_371_008.8
-_NOTHING: tuple[int, Any] = (4, 0)
+_MISSING: tuple[int, Any] = (4, 0)
 _WORD = re.compile(r"\w+")
 
 
 class Clause(NamedTuple):
     """A compiled condition.
 
-    :param fields: the paths it looks at.
-    :param accepts: the condition itself.
+    :param fields: the paths it uses.
+    :param accepts: the condition.
     """
 
     fields: frozenset[str]
@@ -72,10 +72,10 @@ Order = tuple[tuple[str, bool], ...]
 
 
 def compile_where(where: object) -> list[Clause]:
-    """Compile the `where` of a search; its clauses must all hold.
+    """Compile the `where` of a search; all of its clauses must match.
 
     :param where: an array of clauses, or one clause.
-    :raises QueryError: the service would not understand it.
+    :raises QueryError: the service would reject it.
     """
     clauses = [where] if isinstance(where, Mapping) else where
     if not isinstance(clauses, list):
@@ -84,10 +84,10 @@ def compile_where(where: object) -> list[Clause]:
 
 
 def parse_order(order: object) -> Order:
-    """Read an order: `[{"asc": field}, {"desc": field}]`, or fields, each with `-` in front for descending.
+    """Parse an order: `[{"asc": field}, {"desc": field}]`, or fields, with a leading `-` for descending.
 
-    :param order: None, an array, one item of it, or fields separated by commas.
-    :returns: pairs of path and whether it descends.
+    :param order: None, an array, one item of it, or comma-separated fields.
+    :returns: pairs of path and whether it is descending.
     :raises QueryError: it is none of these.
     """
     if order is None:
@@ -108,46 +108,46 @@ def parse_order(order: object) -> Order:
 
 
 def sort(documents: list[Document], order: Order) -> None:
-    """Sort in place; equal documents keep their order, and those without a value come last either way."""
+    """Sort in place. Equal documents keep their order; those without a value come last in both directions."""
     for path, descending in reversed(order):
-        key = partial(_first_key, path)
-        filled = [document for document in documents if key(document) != _NOTHING]
-        empty = [document for document in documents if key(document) == _NOTHING]
+        key = partial(_document_key, path)
+        filled = [document for document in documents if key(document) != _MISSING]
+        empty = [document for document in documents if key(document) == _MISSING]
         documents[:] = sorted(filled, key=key, reverse=descending) + empty
 
 
 class Search:
-    """Searches a catalogue, and remembers the results of recent queries until the catalogue changes.
+    """Searches a catalogue, and caches the results of recent queries until the catalogue changes.
 
-    :param catalogue: what to search.
-    :param remembered: how many results to keep.
+    :param catalogue: the catalogue.
+    :param cache_size: the number of results to cache.
     """
 
-    def __init__(self, catalogue: Catalogue, remembered: int = 64) -> None:
+    def __init__(self, catalogue: Catalogue, cache_size: int = 64) -> None:
         self._catalogue = catalogue
-        self._remembered = remembered
+        self._cache_size = cache_size
         self._results: OrderedDict[str, tuple[int, list[Document]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, where: object, order: Order, default_status: VersionStatus) -> list[Document]:
-        """Return all documents that match, in order; the list is shared and must not be changed.
+        """Return all matching documents, in order. The list is shared: do not modify it.
 
-        :param where: as `compile_where` takes it.
-        :param order: as `parse_order` returns it.
-        :param default_status: the version status meant when the query names none.
-        :raises QueryError: the service would refuse the query.
+        :param where: as for `compile_where`.
+        :param order: as returned by `parse_order`.
+        :param default_status: the version status if the query has none.
+        :raises QueryError: the service would reject the query.
         """
         query = json.dumps([where, order, default_status], sort_keys=True)
-        # One thread computes a new result while the others that ask for it wait.
+        # One thread computes a new result; other threads wait for it.
         with self._lock:
-            known = self._results.get(query)
-            if known and known[0] == self._catalogue.revision:
+            cached = self._results.get(query)
+            if cached and cached[0] == self._catalogue.revision:
                 self._results.move_to_end(query)
-                return known[1]
+                return cached[1]
             revision, documents = self._compute(where, order, default_status)
             self._results[query] = (revision, documents)
             self._results.move_to_end(query)
-            if len(self._results) > self._remembered:
+            if len(self._results) > self._cache_size:
                 self._results.popitem(last=False)
             return documents
 
@@ -157,7 +157,7 @@ class Search:
         clauses = compile_where(where)
         if not any("sys.versionStatus" in clause.fields for clause in clauses):
             clauses += compile_where([{"field": "sys.versionStatus", "equalTo": default_status}])
-        # A clause on nothing but these four paths has the same answer for a whole bucket.
+        # A clause that uses only these four paths gives the same result for a whole bucket.
         coarse = [clause.accepts for clause in clauses if clause.fields <= set(BUCKET_PATHS)]
         fine = [clause.accepts for clause in clauses if not clause.fields <= set(BUCKET_PATHS)]
         revision, documents = self._catalogue.select(
@@ -170,13 +170,13 @@ class Search:
         return revision, documents
 
 
-def _first_key(path: str, document: Document) -> tuple[int, Any]:
+def _document_key(path: str, document: Document) -> tuple[int, Any]:
     values = document.values(path)
-    return _sort_key(values[0]) if values else _NOTHING
+    return _sort_key(values[0]) if values else _MISSING
 
 
 def _sort_key(value: object) -> tuple[int, Any]:
-    """Return a key that puts numbers, dates, texts and booleans each in their own order."""
+    """Return a key that sorts numbers, dates, strings and booleans separately, in this order."""
     if isinstance(value, bool):
         return 3, value
     if isinstance(value, int | float):
@@ -184,7 +184,7 @@ def _sort_key(value: object) -> tuple[int, Any]:
     if isinstance(value, str):
         moment = instant(value)
         return (2, value.casefold()) if moment is None else (1, moment)
-    return _NOTHING
+    return _MISSING
 
 
 def _clause(clause: object, where: str) -> Clause:
@@ -199,7 +199,7 @@ def _clause(clause: object, where: str) -> Clause:
     if operator in ("and", "or", "not"):
         if "field" in clause:
             raise QueryError(f"'{operator}' takes clauses, not a field", where)
-        return _combined(operator, operand, where)
+        return _boolean_clause(operator, operand, where)
     path = clause.get("field")
     if not isinstance(path, str) or not path:
         raise QueryError("A clause must name its field", where)
@@ -209,11 +209,11 @@ def _clause(clause: object, where: str) -> Clause:
         raise QueryError("The field '*' can only be searched with freeText", where)
     test = _OPERATORS[operator](operand, where)
     if operator == "exists":
-        return Clause(frozenset([path]), lambda item: any(map(_is_something, item.values(path))) is operand)
+        return Clause(frozenset([path]), lambda item: any(map(_has_value, item.values(path))) is operand)
     return Clause(frozenset([path]), lambda item: any(map(test, item.values(path))))
 
 
-def _combined(operator: str, operand: object, where: str) -> Clause:
+def _boolean_clause(operator: str, operand: object, where: str) -> Clause:
     items = [operand] if operator == "not" and isinstance(operand, Mapping) else operand
     if not isinstance(items, list) or not items or (operator == "not" and len(items) != 1):
         raise QueryError(f"'{operator}' must hold {'one clause' if operator == 'not' else 'clauses'}", where)
@@ -227,7 +227,7 @@ def _combined(operator: str, operand: object, where: str) -> Clause:
     return Clause(fields, lambda item: not accepts[0](item))
 
 
-def _is_something(value: object) -> bool:
+def _has_value(value: object) -> bool:
     return value is not None and value != "" and value != {}
 
 
@@ -248,14 +248,14 @@ def _equal_to(operand: object, where: str) -> Test:
     if isinstance(wanted, str):
         moment, folded = instant(wanted), wanted.casefold()
 
-        def same_text(value: object) -> bool:
-            if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        def is_same_text(value: object) -> bool:
+            if not isinstance(value, str) or len(value) > _MAX_LENGTH:
                 return False
             if moment is not None and instant(value) == moment:
                 return True
             return value.casefold() == folded
 
-        return same_text
+        return is_same_text
     if isinstance(wanted, bool):
         return lambda value: value is wanted
     return lambda value: _is_number(value) and value == wanted
@@ -272,8 +272,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _compared(holds: Callable[[Any, Any], bool]) -> Callable[[object, str], Test]:
-    """Make an operator of a comparison: dates with dates by instant, texts ignoring case, numbers."""
+def _comparison(holds: Callable[[Any, Any], bool]) -> Callable[[object, str], Test]:
+    """Return an operator for a comparison: dates by instant, other strings ignoring case, and numbers."""
 
     def operator(operand: object, where: str) -> Test:
         limit = _scalar(operand, where)
@@ -295,8 +295,8 @@ def _compared(holds: Callable[[Any, Any], bool]) -> Callable[[object, str], Test
     return operator
 
 
-_at_least = _compared(lambda value, limit: value >= limit)
-_at_most = _compared(lambda value, limit: value <= limit)
+_at_least = _comparison(lambda value, limit: value >= limit)
+_at_most = _comparison(lambda value, limit: value <= limit)
 
 
 def _between(operand: object, where: str) -> Test:
@@ -306,49 +306,49 @@ def _between(operand: object, where: str) -> Test:
     return lambda value: low(value) and high(value)
 
 
-def _in_text(test: Callable[[str], bool]) -> Test:
-    """Try each text of a value that is short enough, for a composed field each text inside it."""
-    return lambda value: any(test(text.casefold()) for text in texts(value) if len(text) <= _LONGEST_TEXT)
+def _any_string(test: Callable[[str], bool]) -> Test:
+    """Test every string inside a value, except long ones."""
+    return lambda value: any(test(text.casefold()) for text in strings(value) if len(text) <= _MAX_LENGTH)
 
 
 def _contains(operand: object, where: str) -> Test:
     phrase = _text(operand, where).casefold()
-    if not any(sign in phrase for sign in "*?"):
-        return _in_text(lambda text: phrase in text)
-    wild = {"*": ".*", "?": "."}
-    pattern = re.compile("".join(wild.get(sign, re.escape(sign)) for sign in phrase), re.DOTALL)
-    return _in_text(lambda text: pattern.search(text) is not None)
+    if not any(char in phrase for char in "*?"):
+        return _any_string(lambda text: phrase in text)
+    wildcards = {"*": ".*", "?": "."}
+    pattern = re.compile("".join(wildcards.get(char, re.escape(char)) for char in phrase), re.DOTALL)
+    return _any_string(lambda text: pattern.search(text) is not None)
 
 
 def _starts_with(operand: object, where: str) -> Test:
     phrase = _text(operand, where).casefold()
-    return _in_text(lambda text: text.startswith(phrase))
+    return _any_string(lambda text: text.startswith(phrase))
 
 
 def _ends_with(operand: object, where: str) -> Test:
     phrase = _text(operand, where).casefold()
-    return _in_text(lambda text: text.endswith(phrase))
+    return _any_string(lambda text: text.endswith(phrase))
 
 
 def _exists(operand: object, where: str) -> Test:
     if not isinstance(operand, bool):
         raise QueryError("'exists' must be true or false", where)
-    return _is_something
+    return _has_value
 
 
 def _free_text(operand: object, where: str) -> Test:
     options = operand if isinstance(operand, Mapping) else {"term": operand}
     words = _WORD.findall(_text(options.get("term"), where).casefold())
-    joined = str(options.get("operator", "and")).lower()
-    if joined not in ("and", "or"):
+    operator = str(options.get("operator", "and")).lower()
+    if operator not in ("and", "or"):
         raise QueryError("The operator of 'freeText' must be 'and' or 'or'", where)
-    combine = all if joined == "and" else any
+    combine = all if operator == "and" else any
     fuzzy = options.get("fuzzy", False)
     if not isinstance(fuzzy, bool):
         raise QueryError("'fuzzy' must be true or false", where)
 
     def test(value: object) -> bool:
-        present = {word for text in texts(value) for word in _WORD.findall(text.casefold())}
+        present = {word for text in strings(value) for word in _WORD.findall(text.casefold())}
         if not fuzzy:
             return combine(word in present for word in words)
         return combine(any(_is_near(word, other) for other in present) for word in words)
@@ -357,25 +357,25 @@ def _free_text(operand: object, where: str) -> Test:
 
 
 def _is_near(word: str, other: str) -> bool:
-    """Whether two words differ by no more edits than their length allows: 0, 1 or 2."""
+    """Return whether the edit distance of two words is within the limit for their length: 0, 1 or 2."""
     allowed = 0 if len(word) < 3 else 1 if len(word) < 6 else 2
     if abs(len(word) - len(other)) > allowed:
         return False
     row = list(range(len(other) + 1))
-    for index, sign in enumerate(word, 1):
+    for index, char in enumerate(word, 1):
         above, row = row, [index]
-        for column, compared in enumerate(other, 1):
-            row.append(min(above[column] + 1, row[-1] + 1, above[column - 1] + (sign != compared)))
+        for column, other_char in enumerate(other, 1):
+            row.append(min(above[column] + 1, row[-1] + 1, above[column - 1] + (char != other_char)))
     return row[-1] <= allowed
 
 
 def _distance_within(operand: object, where: str) -> Test:
-    centre = operand if isinstance(operand, Mapping) else {}
-    lat, lon = centre.get("lat"), centre.get("lon")
-    match = _DISTANCE.fullmatch(str(centre.get("distance")))
+    options = operand if isinstance(operand, Mapping) else {}
+    lat, lon = options.get("lat"), options.get("lon")
+    match = _DISTANCE.fullmatch(str(options.get("distance")))
     if not isinstance(lat, int | float) or not isinstance(lon, int | float) or not match:
         raise QueryError("'distanceWithin' must hold lat, lon and a distance such as '10mi'", where)
-    reach = float(match[1]) * _METRES[match[2]]
+    radius = float(match[1]) * _METRES[match[2]]
 
     def test(value: object) -> bool:
         if not isinstance(value, Mapping):
@@ -384,13 +384,13 @@ def _distance_within(operand: object, where: str) -> Test:
             own_lat, own_lon = float(plain(value["lat"])), float(plain(value["lon"]))
         except (KeyError, TypeError, ValueError):
             return False
-        return _metres(lat, lon, own_lat, own_lon) <= reach
+        return _metres(lat, lon, own_lat, own_lon) <= radius
 
     return test
 
 
 def _metres(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
-    """Return the distance over the surface of the earth, by the haversine formula."""
+    """Return the great-circle distance in metres, by the haversine formula."""
     phi, other_phi = radians(lat), radians(other_lat)
     half = sin((other_phi - phi) / 2) ** 2
     half += cos(phi) * cos(other_phi) * sin(radians(other_lon - lon) / 2) ** 2
@@ -401,9 +401,9 @@ _OPERATORS: Mapping[str, Callable[[object, str], Test]] = {
     "equalTo": _equal_to,
     "in": _in,
     "between": _between,
-    "greaterThan": _compared(lambda value, limit: value > limit),
+    "greaterThan": _comparison(lambda value, limit: value > limit),
     "greaterThanOrEqualTo": _at_least,
-    "lessThan": _compared(lambda value, limit: value < limit),
+    "lessThan": _comparison(lambda value, limit: value < limit),
     "lessThanOrEqualTo": _at_most,
     "contains": _contains,
     "startsWith": _starts_with,

@@ -11,24 +11,24 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, Call, refusal
+from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, Call, error_response
 from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.identity import SCOPES, Client, ExpiresIn, Identity
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
-from airflow_provider_contensis.sandbox.wire import Server, compressed
+from airflow_provider_contensis.sandbox.wire import Server, compress
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
-# Well-known on purpose: they open nothing but a sandbox, which listens on loopback only.
+# Public on purpose: they only open a sandbox, which listens on loopback only.
 CLIENT_ID = "5a6db0c5-0000-4000-8000-c0a7e2515d0c"
 CLIENT_SECRET = "-".join(word * 4 for word in ("5a6db0c5", "c0a7e251", "de304e57"))
 ACCESS_TOKEN = "5a6db0c5" * 6
 
-_REMEMBERED = 100_000
+_MAX_RECORDS = 100_000
 _TOKEN_PATH = "/authenticate/connect/token"  # noqa: S105  # a path
 _STATS_PATH = "/_sandbox/stats"
 _UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1>No server is available.</body></html>\n"
@@ -37,31 +37,32 @@ _UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1>No server is availa
 class Sandbox:
     """A Contensis environment on this machine. Use it as a context manager, or call `start` and `stop`.
 
-    Everything that may vary during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip` here,
-    `forbidden`, `beyond_window` and `cap_total_count` on `api`, `token_lifetime`, `expires_in` and
+    Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
+    here, `forbidden`, `beyond_window` and `cap_total_count` on `api`, `token_lifetime`, `expires_in` and
     `refused_status` on `identity`.
 
-    :param catalogue: what to serve, one project or several; None means the ISO lists (`iso_catalogue`).
-    :param host: loopback address to listen on.
-    :param port: port to listen on; 0 means any free one.
-    :param client_id: client id of the API key.
-    :param client_secret: shared secret of the API key.
-    :param client_name: display name of the API key.
+    :param catalogue: the content: one project or several; None means the ISO lists (`iso_catalogue`).
+    :param host: the loopback address to listen on.
+    :param port: the port to listen on; 0 picks a free port.
+    :param client_id: the client id of the API key.
+    :param client_secret: the shared secret of the API key.
+    :param client_name: the display name of the API key.
     :param client_enabled: whether the key may use the client credentials flow.
-    :param allowed_scopes: the scopes the key may ask for.
-    :param access_tokens: the read-only tokens that the Delivery API takes instead of a bearer token.
-    :param token_lifetime: seconds for which a token is honoured.
-    :param expires_in: what the token answer claims: any JSON value, or an `ExpiresIn`.
-    :param refused_status: status of the answer to wrong credentials: 400 (documented example) or 401 (prose).
-    :param forbidden: answer every API call 403, as when the key was not assigned to a role.
-    :param beyond_window: what happens past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
-    :param cap_total_count: never tell a `totalCount` over 10,000.
-    :param latency: seconds added to each answer of the APIs.
-    :param error_rate: share of API calls answered 503 with an HTML page, 0 to 1.
-    :param faults: asked first about every request; what it returns is the answer, unless None.
-    :param gzip: compress larger answers for clients that accept it.
+    :param allowed_scopes: the scopes the key may request.
+    :param access_tokens: read-only tokens that the Delivery API accepts instead of a bearer token.
+    :param token_lifetime: seconds for which a token is accepted.
+    :param expires_in: the lifetime in the token response: any JSON value, or an `ExpiresIn`.
+    :param refused_status: the response status for wrong credentials. The vendor's docs say 400 in an example
+        and 401 in the text.
+    :param forbidden: answer every API call with 403, as for a key without a role.
+    :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
+    :param cap_total_count: never report a `totalCount` over 10,000.
+    :param latency: seconds of delay before each API response.
+    :param error_rate: share of API calls that get a 503 with an HTML page, 0 to 1.
+    :param faults: called first for every request; if it returns a response, that response is sent.
+    :param gzip: compress larger responses for clients that accept it.
     :param seed: makes errors and the order of unordered results repeatable.
-    :param tls: serve https with this context.
+    :param tls: serve HTTPS with this context.
     :raises ValueError: `host` is not a loopback address.
     """
 
@@ -119,9 +120,9 @@ class Sandbox:
         self._host = host
         self._port = port
         self._tls = tls
-        self._chance = random.Random(seed)
-        self._numbers = itertools.count(1)
-        self._records: deque[Record] = deque(maxlen=_REMEMBERED)
+        self._random = random.Random(seed)
+        self._request_numbers = itertools.count(1)
+        self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -138,7 +139,7 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Listen and answer, until `stop`; a running sandbox stays as it is.
+        """Serve until `stop`. Does nothing if the sandbox is already running.
 
         :raises OSError: the port is in use.
         """
@@ -151,7 +152,7 @@ class Sandbox:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening, close all connections and wait for their threads; a stopped sandbox stays so."""
+        """Stop listening, close all connections and wait for their threads. Does nothing if not running."""
         if not self._server or not self._thread:
             return
         self._stopping.set()
@@ -202,13 +203,13 @@ class Sandbox:
 
     @property
     def connection_json(self) -> str:
-        """`connection` as text, for the environment variable AIRFLOW_CONN_CONTENSIS_DEFAULT."""
+        """`connection` as JSON, for the environment variable AIRFLOW_CONN_CONTENSIS_DEFAULT."""
         return json.dumps(self.connection)
 
     @property
     def connection_uri(self) -> str:
-        """`connection` as a URI, for the same variable."""
-        # A bare loopback host means plain http; https has to be said, inside the host.
+        """`connection` as a URI, for the same environment variable."""
+        # A loopback host without a scheme means http, so https goes into the host.
         host = quote(self._origin, safe="") if self._tls else self._origin.removeprefix("http://")
         user = f"{quote(self.client_id, safe='')}:{quote(self.client_secret, safe='')}"
         query = urlencode({"project_id": self.project_id})
@@ -216,7 +217,7 @@ class Sandbox:
 
     @property
     def requests(self) -> list[Record]:
-        """The requests answered so far, oldest first; only the last 100,000 are kept."""
+        """The requests so far, oldest first; only the last 100,000 are kept."""
         with self._lock:
             return list(self._records)
 
@@ -226,21 +227,21 @@ class Sandbox:
         return self._server.accepted if self._server else 0
 
     def count(self, kind: str | None = None) -> int:
-        """Return how many requests of a kind were answered; of all kinds with None.
+        """Return the number of requests of a kind.
 
-        :param kind: as in `Request`, for example `token` or `search`.
+        :param kind: a kind of `Request`, such as `token` or `search`; None counts all.
         """
         with self._lock:
             return self._counts.total() if kind is None else self._counts[kind]
 
     def forget_requests(self) -> None:
-        """Start counting and remembering requests anew."""
+        """Clear the recorded requests and their counts."""
         with self._lock:
             self._records.clear()
             self._counts.clear()
 
     def revoke_tokens(self) -> None:
-        """Forget every token issued so far, as when a key is disabled and enabled again."""
+        """Revoke every token issued so far, as when a key is disabled and enabled again."""
         self.identity.revoke()
 
     @property
@@ -253,9 +254,9 @@ class Sandbox:
         query: dict[str, str] = {}
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             query.setdefault(name.lower(), value)
-        kind, answer = self._normal(method, parts.path, query, headers, body)
+        kind, answer = self._dispatch(method, parts.path, query, headers, body)
         request = Request(
-            next(self._numbers),
+            next(self._request_numbers),
             kind,
             method,
             unquote(parts.path),
@@ -271,17 +272,17 @@ class Sandbox:
         if response.delay:
             self._stopping.wait(response.delay)
         if self.gzip:
-            response = compressed(response, headers.get("accept-encoding", ""))
+            response = compress(response, headers.get("accept-encoding", ""))
         status = 0 if response.drop else response.status
         with self._lock:
             self._records.append(Record(request.number, kind, method, request.path, query, status))
             self._counts[kind] += 1
         return response
 
-    def _normal(
+    def _dispatch(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> tuple[str, Callable[[], Response]]:
-        """Return the kind of a request, and what makes its answer when nothing goes wrong on purpose."""
+        """Return the kind of a request, and a function that returns its normal response."""
         plain_path = path.rstrip("/").lower()
         if plain_path == _TOKEN_PATH:
             if method != "POST":
@@ -292,23 +293,23 @@ class Sandbox:
         found = self.api.route(path)
         if found is None:
             api = "delivery" if plain_path.startswith("/api/delivery/") else "management"
-            return "other", lambda: self._troubled(
-                lambda: refusal(404, f"No resource was found at '{unquote(path)}'", api=api)
+            return "other", lambda: self._delay_or_fail(
+                lambda: error_response(404, f"No resource was found at '{unquote(path)}'", api=api)
             )
-        route, names = found
-        call = Call(names["api"].lower(), method, names, query, headers, body)
-        return route.kind, lambda: self._troubled(lambda: self.api.answer(route, call))
+        route, path_params = found
+        call = Call(path_params["api"].lower(), method, path_params, query, headers, body)
+        return route.kind, lambda: self._delay_or_fail(lambda: self.api.answer(route, call))
 
     def _stats(self) -> Response:
         with self._lock:
             requests = dict(self._counts)
         return Response.json({"requests": requests, "connections": self.connections})
 
-    def _troubled(self, answer: Callable[[], Response]) -> Response:
-        """Answer an API call as slowly and as unreliably as asked for."""
+    def _delay_or_fail(self, answer: Callable[[], Response]) -> Response:
+        """Answer an API call with the configured latency and error rate."""
         if self.latency:
             self._stopping.wait(self.latency)
-        if self.error_rate and self._chance.random() < self.error_rate:
+        if self.error_rate and self._random.random() < self.error_rate:
             return Response(503, _UNAVAILABLE, {"content-type": "text/html"})
         return answer()
 

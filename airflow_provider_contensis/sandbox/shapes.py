@@ -1,4 +1,4 @@
-"""Projects, content types and entries in the shapes of the Management API: sections 3 and 4."""
+"""Projects, content types and entries in the shapes of the Management API (docs/contensis-api.md)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ WORKFLOW_EVENTS = {
     ],
 }
 _NAMESPACE = uuid.UUID("6f1d8a52-0c0e-4f0a-9a57-5a1f1e0a7c31")
-_BUILT = "2019-01-07T08:00:00.5Z"
-_BUILDER = "ada.brook"
+_CREATED = "2019-01-07T08:00:00.5Z"
+_CREATOR = "ada.brook"
 
 
 @lru_cache(maxsize=1 << 15)
 def guid(*parts: str) -> str:
-    """Return the GUID that always stands for these names."""
+    """Return a GUID that is always the same for these names."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
 
 
 def new_project(project_id: str, name: str, description: str, languages: Sequence[str]) -> dict[str, Any]:
     """Return a project.
 
+    :param project_id: its id.
+    :param name: the display name.
+    :param description: the description.
     :param languages: its languages, the primary one first.
     """
     return {
@@ -59,9 +62,11 @@ def new_content_type(
 ) -> dict[str, Any]:
     """Return a published content type.
 
-    :param project: the project it belongs to; its languages become the content type's.
-    :param name: display name in the primary language.
-    :param fields: its fields, as `new_field` makes them.
+    :param project: the project it belongs to; the content type gets its languages.
+    :param content_type_id: its id.
+    :param name: the display name in the primary language.
+    :param fields: its fields, as `new_field` returns them.
+    :param description: the description in the primary language.
     :param title_field: id of the field whose value is the entry's title.
     :param description_field: id of the field whose value is the entry's description.
     :param data_format: `entry` or `asset`.
@@ -69,12 +74,12 @@ def new_content_type(
     language = project["primaryLanguage"]
     definition = {
         "version": {
-            "createdBy": _BUILDER,
-            "created": _BUILT,
-            "modifiedBy": _BUILDER,
-            "modified": _BUILT,
-            "publishedBy": _BUILDER,
-            "published": _BUILT,
+            "createdBy": _CREATOR,
+            "created": _CREATED,
+            "modifiedBy": _CREATOR,
+            "modified": _CREATED,
+            "publishedBy": _CREATOR,
+            "published": _CREATED,
             "deletedBy": None,
             "deleted": None,
             "archivedBy": None,
@@ -98,7 +103,7 @@ def new_content_type(
         "enabled": True,
         "properties": None,
     }
-    # Where no field gives the title or the description, the real service leaves the member out.
+    # If no field is the title or the description, the real service omits the member.
     optional = ("entryTitleField", "entryDescriptionField")
     return {name: value for name, value in definition.items() if value is not None or name not in optional}
 
@@ -113,10 +118,10 @@ def new_field(
     """Return a field, for `new_content_type`.
 
     :param field_id: its id.
-    :param name: display name.
-    :param data_type: such as `string` or `objectArray`.
-    :param data_format: such as `entry`; None for plain values.
-    :param validations: rules by name, for example `required={}` or `maxLength={"value": 2}`.
+    :param name: the display name.
+    :param data_type: the data type, such as `string` or `objectArray`.
+    :param data_format: the data format, such as `entry`; None for plain values.
+    :param validations: validation rules by name, such as `required={}` or `maxLength={"value": 2}`.
     """
     return {
         "id": field_id,
@@ -131,7 +136,7 @@ def new_field(
 
 
 def link(entry_id: str, content_type_id: str, language: str) -> dict[str, Any]:
-    """Return a link to an entry, as a field's value."""
+    """Return a link to an entry, as the value of a field."""
     return {
         "sys": {
             "id": entry_id,
@@ -160,22 +165,28 @@ def new_entry(
     version: str = "0.1",
     is_published: bool | None = None,
 ) -> dict[str, Any]:
-    """Return an entry in the form of the Management API (section 4.4).
+    """Return an entry in the form of the Management API (docs/contensis-api.md).
 
     :param project: the project it belongs to.
     :param content_type: its content type.
     :param fields: the values of its fields.
-    :param available_languages: the languages it exists in, this one included.
+    :param entry_id: its id.
+    :param language: its language.
+    :param available_languages: the languages it exists in, including this one.
+    :param title: the entry title.
+    :param description: the entry description.
+    :param slug: the last part of its site path.
+    :param author: the user who created, saved and published it.
     :param created: ISO time of the first save.
-    :param modified: ISO time of the last save; by default `created`.
-    :param published: ISO time of the last publish; None when this was never published.
+    :param modified: ISO time of the last save; None means `created`.
+    :param published: ISO time of the last publish; None if it was never published.
     :param version: version number, `major.minor`; minor 0 means a published version.
-    :param is_published: whether a published version exists; by default whether this is one.
+    :param is_published: whether a published version exists; None means that this version decides.
     """
     available = list(available_languages)
     state = "versionComplete" if version.endswith(".0") else "draft"
     modified = modified or created
-    publishes = state == "versionComplete"
+    is_complete = state == "versionComplete"
     return {
         **fields,
         "entryTitle": title,
@@ -194,7 +205,7 @@ def new_entry(
             "archivedLanguages": [],
             "owner": author,
             "slug": slug,
-            "isPublished": publishes if is_published is None else is_published,
+            "isPublished": is_complete if is_published is None else is_published,
             "translationState": "none",
             "metadata": {},
             "schedules": {},
@@ -203,10 +214,10 @@ def new_entry(
                 "state": state,
                 "allowedEvents": WORKFLOW_EVENTS[state],
                 "transition": {
-                    "invoked": published if publishes else modified,
+                    "invoked": published if is_complete else modified,
                     "invokedBy": author,
                     "from": "draft",
-                    "event": "publish" if publishes else "sysUpdate",
+                    "event": "publish" if is_complete else "sysUpdate",
                     "data": None,
                 },
             },

@@ -1,4 +1,4 @@
-"""HTTP on the wire: connections come in, answers go out, whole or broken on purpose."""
+"""The HTTP server: accepts connections and sends responses, complete or broken on purpose."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 # Method, target, headers with names in lower case, and body.
 Respond = Callable[[str, str, Mapping[str, str], bytes], Response]
 
-_GZIP_FROM = 1024
+_GZIP_THRESHOLD = 1024
 _POLL_SECONDS = 0.02
-_LONGEST_WAIT_SECONDS = 1.0
+_MAX_WAIT_SECONDS = 1.0
 _PIECES = 4
-# Close at once, throwing away what was not sent yet: the other side sees a reset.
+# Close immediately and discard unsent data: the client sees a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-def compressed(response: Response, accepted: str) -> Response:
-    """Compress an answer that is worth it; one that lies about its length stays as it is.
+def compress(response: Response, accept_encoding: str) -> Response:
+    """Compress a response if it is large enough. A response with a false length is left alone.
 
-    :param accepted: the request's `Accept-Encoding` header.
+    :param accept_encoding: the request's `Accept-Encoding` header.
     """
     if (
-        len(response.body) <= _GZIP_FROM
+        len(response.body) <= _GZIP_THRESHOLD
         or response.content_length is not None
-        or "gzip" not in accepted
+        or "gzip" not in accept_encoding
         or "content-encoding" in response.headers
     ):
         return response
@@ -49,12 +49,12 @@ def compressed(response: Response, accepted: str) -> Response:
 
 
 class Server(ThreadingHTTPServer):
-    """Accepts connections, one thread for each, and can close them all. It listens once it is made.
+    """Accepts connections, one thread for each, and can close them all. It listens as soon as it is created.
 
-    :param host: address to listen on.
-    :param port: port to listen on; 0 means any free one.
-    :param respond: answers a request.
-    :param tls: serve https with this context.
+    :param host: the address to listen on.
+    :param port: the port to listen on; 0 picks a free port.
+    :param respond: returns the response to a request.
+    :param tls: serve HTTPS with this context.
     :raises OSError: the port is in use.
     """
 
@@ -70,7 +70,7 @@ class Server(ThreadingHTTPServer):
         self._tls = tls
         self._outage = 0.0
         self._refusing = threading.Event()
-        self._open: dict[socket.socket, threading.Thread] = {}
+        self._connections: dict[socket.socket, threading.Thread] = {}
         self._resets: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -90,21 +90,21 @@ class Server(ThreadingHTTPServer):
                 return
 
     def shutdown(self) -> None:
-        """Stop accepting connections, for good."""
+        """Stop accepting connections, also after an outage."""
         self.stopping.set()
         super().shutdown()
 
     def refuse(self, seconds: float) -> None:
-        """Refuse new connections for a while; those that are open stay so."""
+        """Refuse new connections for some seconds; open connections stay open."""
         with self._lock:
             if self._outage:
                 return
             self._outage = seconds
         super().shutdown()
-        self._refusing.wait(_LONGEST_WAIT_SECONDS)
+        self._refusing.wait(_MAX_WAIT_SECONDS)
 
     def reset(self, connection: socket.socket) -> None:
-        """Have a connection end with a reset, once its thread is done with it."""
+        """End a connection with a reset once its thread is done."""
         with self._lock:
             self._resets.add(connection)
 
@@ -112,16 +112,16 @@ class Server(ThreadingHTTPServer):
         """Listen."""
         super().server_activate()
         if self._tls:
-            # The handshake waits for the connection's own thread, so that a slow client holds up no other.
+            # Each connection's own thread does the handshake, so that a slow client does not block others.
             self.socket = self._tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def _listen_again(self) -> bool:
-        """Listen on the same port; return False if it is time to stop."""
+        """Listen on the same port again; return False if the server is stopping."""
         while not self.stopping.is_set():
             self.socket = socket.socket(self.address_family, self.socket_type)
             try:
                 self.server_bind()
-            except OSError:  # for a moment, somebody else has the port
+            except OSError:  # another process has taken the port for a moment
                 self.socket.close()
                 self.stopping.wait(_POLL_SECONDS)
             else:
@@ -130,25 +130,25 @@ class Server(ThreadingHTTPServer):
         return False
 
     def server_bind(self) -> None:
-        """Bind without the base class's look-up of the host's name, which can take seconds."""
+        """Bind without the base class's host name lookup, which can take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread that `close_all` can find."""
+        """Serve a connection in a thread that `close_all` can join."""
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), daemon=True
         )
         with self._lock:
             self.accepted += 1
-            self._open[request] = thread
+            self._connections[request] = thread
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection and forget it."""
         with self._lock:
-            self._open.pop(request, None)
+            self._connections.pop(request, None)
             is_reset = request in self._resets
             self._resets.discard(request)
         if not is_reset:
@@ -159,7 +159,7 @@ class Server(ThreadingHTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a defect of the sandbox; a client that went away is none."""
+        """Report errors in the sandbox, but not a client that disconnected."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -167,24 +167,24 @@ class Server(ThreadingHTTPServer):
         """Stop listening, close every connection and wait for its thread."""
         self.server_close()
         with self._lock:
-            connections = list(self._open.items())
+            connections = list(self._connections.items())
         for connection, thread in connections:
             with contextlib.suppress(OSError):
-                # Not the TLS object's own method, which would wait for the client.
+                # The TLS object's own method would wait for the client.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             thread.join(5)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads requests from one connection and writes the answers, each in one piece."""
+    """Reads requests from one connection and writes the responses."""
 
     protocol_version = "HTTP/1.1"
-    # With Nagle's algorithm the last segment of an answer would wait for the client's acknowledgement.
+    # With Nagle's algorithm, the last segment of a response would wait for the client's acknowledgement.
     disable_nagle_algorithm = True
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-        """Say nothing: the sandbox keeps its own record of requests."""
+        """Log nothing: the sandbox records requests itself."""
 
     def handle_method(self) -> None:
         """Answer one request."""
@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         self._send(self.server.respond(self.command, self.path, headers, body))
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_method  # noqa: N815  # the base class looks methods up by these names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_method  # noqa: N815  # the base class looks up methods by these names
 
     def _send(self, response: Response) -> None:
         if response.outage:
@@ -228,17 +228,17 @@ class _Handler(BaseHTTPRequestHandler):
         lines.append(f"date: {formatdate(usegmt=True)}")
         if self.close_connection:
             lines.append("connection: close")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        # Head and body in one segment, where the body comes in one piece.
+        header = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        # Headers and body go in one segment if the body is one piece.
         first, *rest = [b""] if self.command == "HEAD" else list(_pieces(response))
-        self.wfile.write(head + first)
+        self.wfile.write(header + first)
         for piece in rest:
             self.server.stopping.wait(response.spread / _PIECES)
             self.wfile.write(piece)
 
 
 def _pieces(response: Response) -> Iterator[bytes]:
-    """Yield the body as it goes onto the wire: as much as is sent, in its framing, in one piece or some."""
+    """Yield the body as it is sent: cut short and framed as the response says, in one or several pieces."""
     body = response.body
     if response.cut < 1:
         body = body[: int(len(body) * response.cut)]

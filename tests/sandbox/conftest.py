@@ -17,7 +17,7 @@ READ_SCOPES = "Entry_Read ContentType_Read Project_Read"
 
 
 class Client:
-    """Calls a sandbox with nothing but `requests`, so that these tests lean on no code of the package."""
+    """Calls a sandbox with `requests` alone, so that these tests use none of the package's client code."""
 
     def __init__(self, sandbox: Sandbox, scope: str = READ_SCOPES) -> None:
         self.sandbox = sandbox
@@ -49,7 +49,7 @@ class Client:
 
 
 def make_films() -> Catalogue:
-    """Six films and two people, some in Welsh, one draft, one with a newer draft than what is published."""
+    """Six films and two people: one of each is a draft, one film is also in Welsh, one has a newer draft."""
     project = new_project("filmArchive", "Film archive", "Invented films", ("en-GB", "cy"))
     person = new_content_type(project, "person", "Person", [new_field("name", "Name")], title_field="name")
     film = new_content_type(
@@ -124,13 +124,13 @@ def make_films() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def films() -> Catalogue:
-    """The film archive; only for tests that change nothing."""
+    """The film archive, for tests that do not change it."""
     return make_films()
 
 
 @pytest.fixture(scope="module")
 def sandbox(films: Catalogue) -> Iterator[Sandbox]:
-    """The film archive, served; only for tests that change nothing."""
+    """A sandbox with the film archive, for tests that do not change it."""
     with Sandbox(films) as sandbox:
         yield sandbox
 

@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "airflow_provider_contensis.sandbox"]
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running_sandbox(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -39,28 +39,28 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_line_is_json_and_a_signal_stops_it_cleanly(number: signal.Signals) -> None:
-    with running("--json", "--content", "synthetic:5", "--client-secret", "s3cret") as process:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_prints_one_json_line_and_stops_cleanly_on_signal(signum: signal.Signals) -> None:
+    with running_sandbox("--json", "--content", "synthetic:5", "--client-secret", "s3cret") as process:
         assert process.stdout is not None
-        facts = json.loads(process.stdout.readline())
-        assert sorted(facts) == ["client_id", "client_secret", "project_id", "url"]
-        assert (facts["client_secret"], facts["project_id"]) == ("s3cret", "synthetic")
+        details = json.loads(process.stdout.readline())
+        assert sorted(details) == ["client_id", "client_secret", "project_id", "url"]
+        assert (details["client_secret"], details["project_id"]) == ("s3cret", "synthetic")
         form = {"grant_type": "client_credentials", "scope": "Entry_Read"}
-        form |= {name: facts[name] for name in ("client_id", "client_secret")}
-        url = f"{facts['url']}/authenticate/connect/token"
+        form |= {name: details[name] for name in ("client_id", "client_secret")}
+        url = f"{details['url']}/authenticate/connect/token"
         with requests.Session() as session:
             assert session.post(url, data=form, timeout=10).status_code == 200
-            process.send_signal(number)
+            process.send_signal(signum)
             rest, errors = process.communicate(timeout=10)
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_a_person_gets_lines_to_paste() -> None:
-    with running("--content", "synthetic:5") as process:
+def test_prints_connection_and_curl_lines_to_paste() -> None:
+    with running_sandbox("--content", "synthetic:5") as process:
         assert process.stdout is not None
         lines: list[str] = []
-        while not lines or "Stop with" not in lines[-1]:
+        while not lines or "to stop" not in lines[-1]:
             lines.append(process.stdout.readline().strip())
         assert "5 entries of article in en-GB" in lines[0]
         [export] = [line for line in lines if line.startswith("export ")]
@@ -73,44 +73,44 @@ def test_a_person_gets_lines_to_paste() -> None:
         assert requests.post(url, data=form, timeout=10).json()["token_type"] == "Bearer"
 
 
-def test_faults_and_edits_can_be_asked_for() -> None:
+def test_fault_and_edits_options_take_effect() -> None:
     faults = ("--fault", "408=0.5", "--fault", "html=0.5", "--edits", "1", "--seed", "7")
-    with running("--json", "--content", "synthetic:5", *faults) as process:
+    with running_sandbox("--json", "--content", "synthetic:5", *faults) as process:
         assert process.stdout is not None
-        facts = json.loads(process.stdout.readline())
-        url = f"{facts['url']}/api/management/projects"
-        answers = [requests.get(url, timeout=10).status_code for _ in range(20)]
-    assert set(answers) == {200, 408}
+        details = json.loads(process.stdout.readline())
+        url = f"{details['url']}/api/management/projects"
+        responses = [requests.get(url, timeout=10).status_code for _ in range(20)]
+    assert set(responses) == {200, 408}
 
 
-def test_an_export_can_be_served(tmp_path: Path) -> None:
+def test_content_option_serves_export_file(tmp_path: Path) -> None:
     path = tmp_path / "export.jsonl"
     path.write_bytes(b"\n".join(synthetic_catalogue(3, project_id="mine").entries()))
-    with running("--json", "--content", str(path)) as process:
+    with running_sandbox("--json", "--content", str(path)) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["project_id"] == "mine"
 
 
-def test_a_port_in_use_is_one_clear_sentence() -> None:
+def test_port_in_use_prints_one_line_error() -> None:
     with Sandbox(synthetic_catalogue(1)) as sandbox:
-        answer = subprocess.run(
+        completed = subprocess.run(
             [*COMMAND, "--port", str(sandbox.port), "--content", "synthetic:1"],
             capture_output=True,
             text=True,
             check=False,
             timeout=20,
         )
-        assert answer.returncode == 1
-        assert answer.stdout == ""
-        assert answer.stderr == f"Cannot listen on port {sandbox.port}: Address already in use\n"
+        assert completed.returncode == 1
+        assert completed.stdout == ""
+        assert completed.stderr == f"Cannot listen on port {sandbox.port}: Address already in use\n"
 
 
-def test_content_that_is_not_there_is_one_clear_sentence() -> None:
-    answer = subprocess.run(
+def test_missing_content_file_prints_one_line_error() -> None:
+    completed = subprocess.run(
         [*COMMAND, "--content", "nowhere.jsonl"], capture_output=True, text=True, check=False, timeout=20
     )
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == "Cannot serve nowhere.jsonl: it is neither iso, synthetic:N nor a file\n"
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr == "Cannot serve nowhere.jsonl: expected iso, synthetic:N or the path of a file\n"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,12 @@ def test_content_that_is_not_there_is_one_clear_sentence() -> None:
         ["--nonsense"],
     ],
 )
-def test_wrong_arguments_exit_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_exit_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     from airflow_provider_contensis.sandbox.__main__ import main
 
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exit_info:
         main(arguments)
-    assert stopped.value.code == 2
+    assert exit_info.value.code == 2
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""What a sandbox can be filled with: the ISO lists, invented entries, an export."""
+"""Content for a sandbox: the ISO lists, synthetic entries, an export."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def iso_latest(iso: Catalogue) -> list[Any]:
     return [json.loads(entry) for entry in iso.entries("latest")]
 
 
-def test_the_iso_lists_are_complete_in_english(iso_latest: list[Any]) -> None:
+def test_iso_lists_are_complete_in_english(iso_latest: list[Any]) -> None:
     pycountry = pytest.importorskip("pycountry")
     counts = Counter(
         entry["sys"]["contentTypeId"] for entry in iso_latest if entry["sys"]["language"] == "en-GB"
@@ -47,7 +47,7 @@ def test_the_iso_lists_are_complete_in_english(iso_latest: list[Any]) -> None:
     }
 
 
-def test_translations_exist_where_the_name_is_translated(iso_latest: list[Any]) -> None:
+def test_iso_translation_exists_if_name_is_translated(iso_latest: list[Any]) -> None:
     countries = {
         (entry["alpha2"], entry["sys"]["language"]): entry
         for entry in iso_latest
@@ -65,7 +65,7 @@ def test_translations_exist_where_the_name_is_translated(iso_latest: list[Any]) 
         assert sorted(sys["availableLanguages"] + sys["unavailableLanguages"]) == ["cy", "en-GB", "fr"]
 
 
-def test_subdivisions_link_to_what_they_are_part_of(iso: Catalogue, iso_latest: list[Any]) -> None:
+def test_iso_subdivisions_link_to_country_and_parent(iso: Catalogue, iso_latest: list[Any]) -> None:
     subdivisions = [entry for entry in iso_latest if entry["sys"]["contentTypeId"] == "subdivision"]
     assert any(entry["parent"] for entry in subdivisions)
     for entry in subdivisions:
@@ -76,12 +76,12 @@ def test_subdivisions_link_to_what_they_are_part_of(iso: Catalogue, iso_latest: 
                 assert iso.find(target["id"], target["language"], "latest")
 
 
-def test_iso_entries_have_a_history_like_real_ones(iso: Catalogue, iso_latest: list[Any]) -> None:
+def test_iso_entries_have_realistic_history(iso: Catalogue, iso_latest: list[Any]) -> None:
     published = {
         (entry["sys"]["id"], entry["sys"]["language"]): entry
         for entry in map(json.loads, iso.entries("published"))
     }
-    drafts = newer = 0
+    drafts = newer_drafts = 0
     for entry in iso_latest:
         sys = entry["sys"]
         created, modified = (instant(sys["version"][name]) or 0 for name in ("created", "modified"))
@@ -93,20 +93,20 @@ def test_iso_entries_have_a_history_like_real_ones(iso: Catalogue, iso_latest: l
             drafts += 1
             assert (sys["version"]["versionNo"], sys["workflow"]["state"]) == ("0.1", "draft")
         elif public != entry:
-            newer += 1
+            newer_drafts += 1
             assert (sys["version"]["versionNo"], sys["workflow"]["state"]) == ("1.1", "draft")
         if public:
             times = [instant(public["sys"]["version"][name]) or 0 for name in ("modified", "published")]
             assert 0 < times[1] - times[0] < 100_000_000
     assert 0.01 < drafts / len(iso_latest) < 0.05
-    assert 0.01 < newer / len(iso_latest) < 0.06
+    assert 0.01 < newer_drafts / len(iso_latest) < 0.06
     seconds = Counter(entry["sys"]["version"]["created"][:19] for entry in iso_latest)
     assert max(seconds.values()) >= 500
     digits = Counter(len(entry["sys"]["version"]["created"].partition(".")[2]) - 1 for entry in iso_latest)
     assert set(digits) >= {3, 5, 6, 7}
 
 
-def test_iso_fields_are_those_of_the_content_types(iso: Catalogue, iso_latest: list[Any]) -> None:
+def test_iso_entries_have_fields_of_their_content_type(iso: Catalogue, iso_latest: list[Any]) -> None:
     for entry in iso_latest:
         fields = [field["id"] for field in iso.content_types[entry["sys"]["contentTypeId"]]["fields"]]
         assert list(entry) == [*fields, "entryTitle", "entryDescription", "sys"]
@@ -122,34 +122,34 @@ def test_iso_content_is_the_same_in_every_process(iso: Catalogue) -> None:
     assert other.stdout.strip() == hashlib.sha256(b"".join(iso.entries("latest"))).hexdigest()
 
 
-def test_catalogues_with_iso_content_do_not_share_edits(iso: Catalogue) -> None:
+def test_iso_catalogues_do_not_share_edits(iso: Catalogue) -> None:
     other = iso_catalogue()
     other.add("currency", {"name": "Groat"})
     assert len(other) == len(iso) + 1
 
 
-def test_missing_pycountry_is_said_in_words() -> None:
+def test_missing_pycountry_error_says_how_to_install_it() -> None:
     script = (
         "import sys; sys.modules['pycountry'] = None\n"
         "import airflow_provider_contensis.sandbox as sandbox\n"
         "try: sandbox.Sandbox()\n"
         "except ModuleNotFoundError as error: print(error)"
     )
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install 'airflow-provider-contensis[sandbox]'" in answer.stdout
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pip install 'airflow-provider-contensis[sandbox]'" in completed.stdout
 
 
-def test_importing_the_sandbox_imports_nothing_else() -> None:
+def test_importing_sandbox_imports_no_other_dependency() -> None:
     script = "import airflow_provider_contensis.sandbox, sys; print(*sorted(sys.modules))"
     modules = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    ours = {name for name in modules if name.startswith("airflow_provider_contensis.")}
-    assert all(name.startswith("airflow_provider_contensis.sandbox") for name in ours)
+    own = {name for name in modules if name.startswith("airflow_provider_contensis.")}
+    assert all(name.startswith("airflow_provider_contensis.sandbox") for name in own)
     assert not {"airflow", "requests", "msgspec", "pycountry"} & set(modules)
 
 
-def test_synthetic_entries_are_as_many_and_as_odd_as_asked() -> None:
+def test_synthetic_entries_match_counts_and_contain_edge_cases() -> None:
     catalogue = synthetic_catalogue(
         200, languages=("en-GB", "cy"), same_created=30, drafts=10, edited=5, seed=3
     )
@@ -163,14 +163,14 @@ def test_synthetic_entries_are_as_many_and_as_odd_as_asked() -> None:
     fractions = {len(time.rstrip("Z").partition(".")[2]) for time in created}
     assert fractions == set(range(8))
     text = b"".join(latest).decode()
-    for oddity in ("\\n", "📰", "e-7,", '"settings":{}', '"remark":null', "\u2028", "👩\u200d🔬", '\\"'):
-        assert oddity in text
+    for edge_case in ("\\n", "📰", "e-7,", '"settings":{}', '"remark":null', "\u2028", "👩\u200d🔬", '\\"'):
+        assert edge_case in text
     assert all(10**19 <= entry["serial"] < 10**20 for entry in entries)
     decimals = json.loads(latest[0], parse_float=str)
     assert len(decimals["price"].partition(".")[2]) == 20
 
 
-def test_decimals_keep_their_digits_in_both_apis_and_through_edits() -> None:
+def test_decimals_keep_their_digits_in_both_apis_and_after_edits() -> None:
     catalogue = synthetic_catalogue(1)
     [management] = catalogue.entries()
     prices = [json.loads(management, parse_float=str)["price"]]
@@ -181,20 +181,20 @@ def test_decimals_keep_their_digits_in_both_apis_and_through_edits() -> None:
     assert len(set(prices)) == 1
 
 
-def test_synthetic_entries_repeat_with_the_seed() -> None:
+def test_synthetic_entries_depend_on_seed() -> None:
     first, again, other = (synthetic_catalogue(20, seed=seed).entries() for seed in (1, 1, 2))
     assert first == again
     assert not set(first) & set(other)
 
 
-def test_more_special_entries_than_entries_are_refused() -> None:
+def test_synthetic_catalogue_rejects_more_special_entries_than_entries() -> None:
     with pytest.raises(ValueError, match="must not exceed"):
         synthetic_catalogue(5, same_created=6)
     with pytest.raises(ValueError, match="must not exceed"):
         synthetic_catalogue(5, drafts=3, edited=3)
 
 
-def test_an_export_can_be_served_again_byte_for_byte(tmp_path: Path) -> None:
+def test_export_is_served_again_byte_for_byte(tmp_path: Path) -> None:
     original = synthetic_catalogue(50, languages=("en-GB", "fr"), drafts=5, edited=5)
     path = tmp_path / "export.jsonl"
     lines = sorted(set(original.entries("latest")) | set(original.entries("published")))
@@ -206,7 +206,7 @@ def test_an_export_can_be_served_again_byte_for_byte(tmp_path: Path) -> None:
         assert loaded.entries(status) == original.entries(status)
 
 
-def test_content_types_of_an_export_are_worked_out_from_its_values(tmp_path: Path) -> None:
+def test_content_types_of_export_are_inferred_from_values(tmp_path: Path) -> None:
     path = tmp_path / "export.jsonl"
     path.write_bytes(b"\n".join(synthetic_catalogue(3).entries()))
     fields = {
@@ -230,12 +230,12 @@ def test_content_types_of_an_export_are_worked_out_from_its_values(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "not json\n", '{"sys": {"id": 5}}\n', "[1]\n"])
-def test_a_file_that_is_no_export_is_refused(tmp_path: Path, text: str) -> None:
+def test_load_catalogue_rejects_file_that_is_not_an_export(tmp_path: Path, text: str) -> None:
     path = tmp_path / "export.jsonl"
     path.write_text(text)
     with pytest.raises(ValueError, match="export.jsonl"):
         load_catalogue(path)
 
 
-def test_iso_is_what_a_sandbox_serves_by_default() -> None:
+def test_sandbox_serves_iso_lists_by_default() -> None:
     assert Sandbox().project_id == "isoCodes"

@@ -1,4 +1,4 @@
-"""How Delivery shows what Management holds: sys, links, fields, exclusions."""
+"""The Delivery form of entries: sys, links, fields, exclusions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANAGEMENT_ONLY = {
     *("unavailableLanguages", "deletedLanguages", "archivedLanguages"),
     *("translationState", "schedules"),
 }
-KEPT = {"id", "language", "dataFormat", "contentTypeId", "uri", "versionStatus"}
+IDENTITY = {"id", "language", "dataFormat", "contentTypeId", "uri", "versionStatus"}
 LANTERN = [{"field": "title", "equalTo": "The Lantern Keeper"}]
 
 
@@ -40,12 +40,12 @@ def test_sys_differs_between_the_apis(client: Client) -> None:
     assert delivery["version"] == management["version"]
 
 
-def test_the_other_languages_have_their_own_paths(client: Client) -> None:
+def test_uri_of_other_language_has_language_prefix(client: Client) -> None:
     sys = lantern_by_get(client, language="cy")["sys"]
     assert sys["uri"] == f"/cy/film/{sys['slug']}"
 
 
-def test_links_carry_the_path_of_what_they_lead_to(client: Client) -> None:
+def test_links_have_uri_of_linked_entry(client: Client) -> None:
     management, delivery = lantern(client, "management"), lantern(client)
     assert set(management["director"]["sys"]) == {"id", "dataFormat", "language", "contentTypeId"}
     assert delivery["director"]["sys"].items() > management["director"]["sys"].items()
@@ -53,7 +53,7 @@ def test_links_carry_the_path_of_what_they_lead_to(client: Client) -> None:
     assert len(delivery["cast"]) == 2
 
 
-def test_links_are_expanded_on_request_and_the_unpublished_dropped(client: Client) -> None:
+def test_link_depth_resolves_links_and_drops_unpublished_entries(client: Client) -> None:
     management = client.search(LANTERN, linkDepth=1).json()["items"][0]
     assert "name" not in management["director"]
     url = f"{client.sandbox.url}/api/delivery/projects/filmArchive/entries/search?linkDepth=1"
@@ -68,12 +68,12 @@ def test_links_are_expanded_on_request_and_the_unpublished_dropped(client: Clien
 
 
 @pytest.mark.parametrize("depth", [-1, 11, "deep"])
-def test_link_depth_has_limits(client: Client, depth: object) -> None:
+def test_link_depth_out_of_range_is_rejected(client: Client, depth: object) -> None:
     assert client.get("/entries", "delivery", linkDepth=depth).status_code == 422
     assert client.get("/entries", linkDepth=depth).status_code == 200
 
 
-def test_links_that_lead_back_end_at_the_depth_asked_for() -> None:
+def test_circular_links_stop_at_link_depth() -> None:
     films = make_films()
     first, second = (films.add("film", {"title": title}) for title in ("One", "Two"))
     for one, other in ((first, second), (second, first)):
@@ -86,17 +86,17 @@ def test_links_that_lead_back_end_at_the_depth_asked_for() -> None:
     assert depth == 10
 
 
-def test_fields_choose_what_is_shown_but_identity_stays(client: Client) -> None:
+def test_fields_select_members_but_keep_identity(client: Client) -> None:
     assert set(lantern(client, fields=["title"])) == {"title", "sys"}
-    assert set(lantern(client, fields=["title"])["sys"]) == KEPT
-    some = lantern(client, fields=["quotes.source", "sys.version.versionNo"])
-    assert some["quotes"] == [{"source": "Quayside Weekly"}]
-    assert some["sys"]["version"] == {"versionNo": "1.0"}
-    fewer = lantern(client, fields=["-quotes", "-sys.version"])
-    assert "quotes" not in fewer
-    assert "title" in fewer
-    assert "version" not in fewer["sys"]
-    assert set(lantern(client, fields=["-sys"])["sys"]) == KEPT
+    assert set(lantern(client, fields=["title"])["sys"]) == IDENTITY
+    selected = lantern(client, fields=["quotes.source", "sys.version.versionNo"])
+    assert selected["quotes"] == [{"source": "Quayside Weekly"}]
+    assert selected["sys"]["version"] == {"versionNo": "1.0"}
+    reduced = lantern(client, fields=["-quotes", "-sys.version"])
+    assert "quotes" not in reduced
+    assert "title" in reduced
+    assert "version" not in reduced["sys"]
+    assert set(lantern(client, fields=["-sys"])["sys"]) == IDENTITY
     assert set(lantern_by_get(client, fields="title,runtime")) == {"title", "runtime", "sys"}
     assert set(lantern_by_get(client, fields='["title"]')) == {"title", "sys"}
     assert client.search(LANTERN, "delivery", fields=5).status_code == 422
@@ -107,7 +107,7 @@ def test_management_ignores_fields(client: Client) -> None:
     assert "runtime" in client.get("/entries", fields="title", order="-title").json()["items"][0]
 
 
-def test_links_of_single_fields_are_expanded_on_request(client: Client) -> None:
+def test_field_link_depths_resolve_links_of_single_fields(client: Client) -> None:
     entry = lantern_by_get(client, fieldLinkDepths='{"director": 1}')
     assert entry["director"]["name"] == "Ines Okafor"
     assert len(entry["cast"]) == 2
@@ -117,7 +117,7 @@ def test_links_of_single_fields_are_expanded_on_request(client: Client) -> None:
     assert [person["name"] for person in entry["cast"]] == ["Ines Okafor"]
 
 
-def test_of_several_paths_to_a_link_the_longest_counts() -> None:
+def test_field_link_depths_use_longest_matching_path() -> None:
     films = make_films()
     link = {"dataFormat": "entry", "language": "en-GB"}
     third = films.add("film", {"title": "Three"})
@@ -125,27 +125,27 @@ def test_of_several_paths_to_a_link_the_longest_counts() -> None:
     first = films.add("film", {"title": "One", "director": {"sys": {"id": second, **link}}})
     with Sandbox(films) as sandbox:
 
-        def depths(value: str) -> dict[str, Any]:
+        def expand(value: str) -> dict[str, Any]:
             entry: dict[str, Any] = (
                 Client(sandbox).get(f"/entries/{first}", "delivery", fieldLinkDepths=value).json()
             )
             return entry
 
-        assert depths('{"director": 2}')["director"]["director"]["title"] == "Three"
-        assert "title" not in depths('{"director": 2, "director.director": 0}')["director"]["director"]
-        assert depths('{"director": 1, "director.director": 1}')["director"]["director"]["title"] == "Three"
+        assert expand('{"director": 2}')["director"]["director"]["title"] == "Three"
+        assert "title" not in expand('{"director": 2, "director.director": 0}')["director"]["director"]
+        assert expand('{"director": 1, "director.director": 1}')["director"]["director"]["title"] == "Three"
 
 
 @pytest.mark.parametrize(
     ("value", "status"),
     [("director", 400), ("[1]", 422), ('{"director": 11}', 422), ('{"director": "deep"}', 422)],
 )
-def test_link_depths_of_fields_have_limits(client: Client, value: str, status: int) -> None:
+def test_invalid_field_link_depths_are_rejected(client: Client, value: str, status: int) -> None:
     assert client.get("/entries", "delivery", fieldLinkDepths=value).status_code == status
     assert client.get("/entries", fieldLinkDepths=value).status_code == 200
 
 
-def test_a_project_may_hide_sys_fields_from_delivery() -> None:
+def test_delivery_omits_excluded_sys_fields() -> None:
     films = make_films()
     films.project["deliverySysExclusions"] = ["sys.owner", "sys.version.*", "sys.workflow.state", "sys.id"]
     with Sandbox(
@@ -159,7 +159,7 @@ def test_a_project_may_hide_sys_fields_from_delivery() -> None:
     assert {"owner", "version"} <= set(management)
 
 
-def test_content_types_not_meant_for_delivery_are_not_there() -> None:
+def test_delivery_omits_content_types_not_included_in_delivery() -> None:
     films = make_films()
     films.content_types["person"]["includeInDelivery"] = False
     with Sandbox(films) as sandbox:
@@ -169,5 +169,5 @@ def test_content_types_not_meant_for_delivery_are_not_there() -> None:
         assert client.get("/contenttypes/person").status_code == 200
 
 
-def test_there_is_no_list_of_projects(client: Client) -> None:
+def test_delivery_has_no_list_of_projects(client: Client) -> None:
     assert client.session.get(f"{client.sandbox.url}/api/delivery/projects", timeout=10).status_code == 404

@@ -1,4 +1,4 @@
-"""Projects, content types and entries: gets, lists, paging, and the words of a refusal."""
+"""Projects, content types and entries: single resources, lists, paging, and error responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sandbox.conftest import Client, make_films
 if TYPE_CHECKING:
     import requests
 
-NO_LOG = "00000000-0000-0000-0000-000000000000"
+NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
 
 
 def entry_id(client: Client, title: str) -> str:
@@ -22,7 +22,7 @@ def entry_id(client: Client, title: str) -> str:
     return str(item["sys"]["id"])
 
 
-def test_projects_content_types_and_components_are_plain_values(client: Client) -> None:
+def test_projects_content_types_and_components_have_no_envelope(client: Client) -> None:
     url = f"{client.sandbox.url}/api/management/projects"
     assert [item["id"] for item in client.session.get(url, timeout=10).json()] == ["filmArchive"]
     assert client.get().json()["supportedLanguages"] == ["en-GB", "cy"]
@@ -35,7 +35,7 @@ def test_projects_content_types_and_components_are_plain_values(client: Client) 
     assert client.get("/components/quote").status_code == 404
 
 
-def test_several_projects_can_be_served_side_by_side(films: Catalogue) -> None:
+def test_sandbox_serves_several_projects(films: Catalogue) -> None:
     with Sandbox([films, synthetic_catalogue(3)]) as sandbox:
         client = Client(sandbox)
         url = f"{sandbox.url}/api/management/projects"
@@ -45,7 +45,7 @@ def test_several_projects_can_be_served_side_by_side(films: Catalogue) -> None:
         assert sandbox.project_id == "filmArchive"
 
 
-def test_paths_and_query_names_ignore_case_and_a_trailing_slash(client: Client) -> None:
+def test_paths_and_query_names_ignore_case_and_trailing_slash(client: Client) -> None:
     base = f"{client.sandbox.url}/API/Management/Projects/FILMARCHIVE"
     listed = client.session.get(f"{base}/contentTypes/Film/Entries/?PAGESIZE=2&unknown=1", timeout=10)
     assert listed.status_code == 200
@@ -53,8 +53,8 @@ def test_paths_and_query_names_ignore_case_and_a_trailing_slash(client: Client) 
 
 
 def test_ids_in_paths_are_decoded(client: Client) -> None:
-    answer = client.get("/entries/a%2Fb%20%C3%A9")
-    assert answer.json()["message"] == "The specified entry with ID 'a/b é' does not exist"
+    response = client.get("/entries/a%2Fb%20%C3%A9")
+    assert response.json()["message"] == "The specified entry with ID 'a/b é' does not exist"
 
 
 @pytest.mark.parametrize(
@@ -66,34 +66,37 @@ def test_ids_in_paths_are_decoded(client: Client) -> None:
         ("/nonsense", "No resource was found at '/api/"),
     ],
 )
-def test_what_does_not_exist_is_a_404_in_the_envelope_of_its_api(
-    client: Client, path: str, message: str
-) -> None:
+def test_missing_resource_is_404_in_envelope_of_its_api(client: Client, path: str, message: str) -> None:
     management, delivery = client.get(path), client.get(path, "delivery")
     assert management.status_code == delivery.status_code == 404
     assert management.json()["message"].startswith(message)
     assert management.json() | {"message": ""} == {
-        "logId": NO_LOG,
+        "logId": NO_LOG_ID,
         "message": "",
         "data": None,
         "type": "Error",
     }
-    assert delivery.json() | {"message": ""} == {"logId": NO_LOG, "message": "", "data": {}, "type": "error"}
+    assert delivery.json() | {"message": ""} == {
+        "logId": NO_LOG_ID,
+        "message": "",
+        "data": {},
+        "type": "error",
+    }
 
 
-def test_an_unknown_project_is_named_in_the_refusal(client: Client) -> None:
-    answer = client.session.get(f"{client.sandbox.url}/api/management/projects/nope/entries", timeout=10)
-    assert answer.status_code == 404
-    assert answer.json()["message"] == "The specified project with ID 'nope' does not exist"
+def test_unknown_project_is_named_in_error(client: Client) -> None:
+    response = client.session.get(f"{client.sandbox.url}/api/management/projects/nope/entries", timeout=10)
+    assert response.status_code == 404
+    assert response.json()["message"] == "The specified project with ID 'nope' does not exist"
 
 
-def test_the_sandbox_cannot_be_written_to(client: Client) -> None:
+def test_write_requests_are_rejected(client: Client) -> None:
     url = f"{client.sandbox.url}/api/management/projects/filmArchive/entries"
     assert client.session.post(url, json={}, timeout=10).status_code == 405
     assert client.session.delete(f"{url}/x", timeout=10).status_code == 405
 
 
-def test_an_entry_is_served_by_language_and_version_status(client: Client) -> None:
+def test_entry_is_selected_by_language_and_version_status(client: Client) -> None:
     lantern, storms = entry_id(client, "The Lantern Keeper"), entry_id(client, "Ten Storms")
     assert client.get(f"/entries/{lantern.upper()}").json()["entryTitle"] == "The Lantern Keeper"
     assert client.get(f"/entries/{lantern}", language="CY").json()["entryTitle"] == "Ceidwad y Llusern"
@@ -105,7 +108,7 @@ def test_an_entry_is_served_by_language_and_version_status(client: Client) -> No
     assert client.get(f"/entries/{storms}", versionStatus="draft").status_code == 422
 
 
-def test_a_version_number_wins_over_the_version_status(client: Client) -> None:
+def test_version_number_takes_precedence_over_version_status(client: Client) -> None:
     storms = entry_id(client, "Ten Storms")
     old = client.get(f"/entries/{storms}", version="1.0", versionStatus="latest")
     assert old.json()["entryTitle"] == "Nine Storms"
@@ -113,14 +116,14 @@ def test_a_version_number_wins_over_the_version_status(client: Client) -> None:
     assert client.get(f"/entries/{storms}", version="7.0").status_code == 404
 
 
-def test_a_draft_is_found_as_latest_only(client: Client) -> None:
+def test_draft_exists_as_latest_only(client: Client) -> None:
     zephyr = entry_id(client, "Zephyr")
     draft = client.get(f"/entries/{zephyr}").json()["sys"]
     assert (draft["isPublished"], draft["version"]["published"]) == (False, None)
     assert client.get(f"/entries/{zephyr}", versionStatus="published").status_code == 404
 
 
-def test_lists_give_the_primary_language_unless_asked(client: Client) -> None:
+def test_lists_return_primary_language_by_default(client: Client) -> None:
     def languages(**query: str) -> set[str]:
         items = client.get("/contenttypes/film/entries", **query).json()["items"]
         return {item["sys"]["language"] for item in items}
@@ -130,49 +133,49 @@ def test_lists_give_the_primary_language_unless_asked(client: Client) -> None:
     assert languages(language="de") == set()
 
 
-def test_a_page_has_exactly_the_five_members(client: Client) -> None:
+def test_page_has_five_members(client: Client) -> None:
     page = client.get("/contenttypes/film/entries", pageIndex=1, pageSize=4, order="-runtime").json()
     assert list(page) == ["pageIndex", "pageSize", "totalCount", "pageCount", "items"]
     assert [page[name] for name in list(page)[:4]] == [1, 4, 6, 2]
     assert [item["runtime"] for item in page["items"]] == [60, None]
     past = client.get("/contenttypes/film/entries", pageIndex=9).json()
     assert (past["items"], past["pageSize"], past["totalCount"], past["pageCount"]) == ([], 25, 6, 1)
-    nothing = client.search([{"field": "title", "equalTo": "nothing"}]).json()
-    assert nothing == {"pageIndex": 0, "pageSize": 25, "totalCount": 0, "pageCount": 0, "items": []}
+    empty = client.search([{"field": "title", "equalTo": "nothing"}]).json()
+    assert empty == {"pageIndex": 0, "pageSize": 25, "totalCount": 0, "pageCount": 0, "items": []}
 
 
 @pytest.mark.parametrize(
     "options",
     [{"pageSize": 0}, {"pageSize": 10_001}, {"pageSize": "many"}, {"pageIndex": -1}, {"pageIndex": 1.5}],
 )
-def test_page_numbers_have_limits(client: Client, options: dict[str, Any]) -> None:
-    for answer in (client.get("/entries", **options), client.search([], **options)):
-        assert answer.status_code == 422
-        assert answer.json()["data"][0]["field"] == next(iter(options))
+def test_invalid_page_index_or_size_is_rejected(client: Client, options: dict[str, Any]) -> None:
+    for response in (client.get("/entries", **options), client.search([], **options)):
+        assert response.status_code == 422
+        assert response.json()["data"][0]["field"] == next(iter(options))
 
 
-def test_nothing_is_served_past_ten_thousand_rows_unless_switched_on() -> None:
+def test_rows_past_window_are_served_only_if_enabled() -> None:
     catalogue = synthetic_catalogue(10_010, body_bytes=5)
     with Sandbox(catalogue) as sandbox:
         client = Client(sandbox)
         order = [{"asc": "sys.version.created"}, {"asc": "sys.id"}]
 
-        def last(**options: Any) -> requests.Response:
+        def large_page(**options: Any) -> requests.Response:
             return client.search([], orderBy=order, pageSize=5_000, **options)
 
-        assert len(last(pageIndex=1).json()["items"]) == 5_000
-        refused = last(pageIndex=2)
-        assert refused.status_code == 422
-        assert "10000" in refused.json()["data"][0]["message"]
+        assert len(large_page(pageIndex=1).json()["items"]) == 5_000
+        rejected = large_page(pageIndex=2)
+        assert rejected.status_code == 422
+        assert "10000" in rejected.json()["data"][0]["message"]
         sandbox.api.beyond_window = "empty"
-        assert (last(pageIndex=2).json()["items"], last().json()["totalCount"]) == ([], 10_010)
+        assert (large_page(pageIndex=2).json()["items"], large_page().json()["totalCount"]) == ([], 10_010)
         sandbox.api.beyond_window = "serve"
-        assert len(last(pageIndex=2).json()["items"]) == 10
+        assert len(large_page(pageIndex=2).json()["items"]) == 10
         sandbox.api.cap_total_count = True
-        assert (last().json()["totalCount"], last().json()["pageCount"]) == (10_000, 2)
+        assert (large_page().json()["totalCount"], large_page().json()["pageCount"]) == (10_000, 2)
 
 
-def test_lists_hold_entries_unless_assets_are_asked_for() -> None:
+def test_lists_return_assets_only_on_request() -> None:
     films = make_films()
     asset_type = films.content_types["film"] | {"id": "image", "dataFormat": "asset"}
     films.content_types["image"] = asset_type
@@ -191,7 +194,7 @@ def test_lists_hold_entries_unless_assets_are_asked_for() -> None:
         assert "entryThumbnail" not in image
 
 
-def test_edits_show_in_the_next_answer() -> None:
+def test_edits_appear_in_next_response() -> None:
     films = make_films()
     with Sandbox(films) as sandbox:
         client = Client(sandbox)
@@ -226,7 +229,7 @@ def test_edits_show_in_the_next_answer() -> None:
         assert films.revision > revision
 
 
-def test_publishing_does_not_move_the_modified_time() -> None:
+def test_publishing_does_not_change_modified_time() -> None:
     films = make_films()
     added = films.add("film", {"title": "New"}, publish=False, at="2040-01-01T00:00:00Z")
     films.publish(added, at="2040-01-02T00:00:00Z")
@@ -236,10 +239,10 @@ def test_publishing_does_not_move_the_modified_time() -> None:
     assert (version["modified"], version["published"]) == ("2040-01-01T00:00:00Z", "2040-01-02T00:00:00Z")
 
 
-def test_each_variation_names_the_languages_there_are() -> None:
+def test_every_variation_lists_available_languages() -> None:
     films = make_films()
     added = films.add("film", {"title": "New"})
-    with pytest.raises(ValueError, match="exists in en-GB"):
+    with pytest.raises(ValueError, match="already exists in en-GB"):
         films.add("film", {"title": "Again"}, entry_id=added)
     films.add("film", {"title": "Newydd"}, entry_id=added, language="cy")
     english = films.find(added, "en-GB", "published")
@@ -254,7 +257,7 @@ def test_each_variation_names_the_languages_there_are() -> None:
             change(added, language="cy")
 
 
-def test_entries_are_exactly_the_bytes_served(client: Client, films: Catalogue) -> None:
+def test_catalogue_entries_equal_served_bytes(client: Client, films: Catalogue) -> None:
     order = [{"asc": "sys.version.created"}, {"asc": "sys.id"}]
     for api in ("management", "delivery"):
         for status in ("latest", "published"):
@@ -265,7 +268,7 @@ def test_entries_are_exactly_the_bytes_served(client: Client, films: Catalogue) 
     assert len(films.entries("published", content_type_id="film", language="cy")) == 1
 
 
-def test_answers_are_whole_while_editors_work() -> None:
+def test_responses_are_consistent_during_edits() -> None:
     films = make_films()
     with Sandbox(films, gzip=False) as sandbox:
         client = Client(sandbox)
@@ -299,7 +302,7 @@ def _content(catalogue: Catalogue) -> dict[tuple[str, str, str], bytes]:
     return {(*document.key, document.status): document.management for document in documents}
 
 
-def test_what_was_deleted_can_be_restored_as_it_was() -> None:
+def test_restore_returns_deleted_entry_unchanged() -> None:
     films = make_films()
     before = _content(films)
     [bilingual] = [key[0] for key in before if key[1] == "cy" and key[2] == "latest"]
@@ -311,7 +314,7 @@ def test_what_was_deleted_can_be_restored_as_it_was() -> None:
         films.restore(bilingual)
 
 
-def test_one_language_can_be_restored_alone() -> None:
+def test_restore_of_one_language_leaves_others_deleted() -> None:
     films = make_films()
     [bilingual] = [key[0] for key in _content(films) if key[1] == "cy" and key[2] == "latest"]
     films.delete(bilingual)
@@ -322,7 +325,7 @@ def test_one_language_can_be_restored_alone() -> None:
     assert films.find(bilingual, "en-GB", "published") is None
 
 
-def test_an_entry_made_anew_is_not_overwritten_by_the_deleted_one() -> None:
+def test_deleted_entry_does_not_overwrite_new_one_with_same_id() -> None:
     films = make_films()
     added = films.add("film", {"title": "First"})
     films.delete(added)

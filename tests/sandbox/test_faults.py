@@ -1,4 +1,4 @@
-"""Named faults, as a client with nothing but `requests` meets them, and the mixture of them."""
+"""Named faults, as a client that uses only `requests` sees them, and mixtures of faults."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def meet() -> Iterator[Callable[..., requests.Response]]:
-    """Send a search that meets a fault for certain, and return the answer."""
+def search_with() -> Iterator[Callable[..., requests.Response]]:
+    """A function that sends a search which always gets the named fault, and returns the response."""
     sandboxes: list[Sandbox] = []
 
     def run(name: str, *, seed: int = 0, **options: Any) -> requests.Response:
@@ -30,51 +30,51 @@ def meet() -> Iterator[Callable[..., requests.Response]]:
         sandbox.start()
         client = Client(sandbox)
         sandbox.faults = Mixture(seed, {name: 1}, **options)
-        answer = client.search([], pageSize=6)
+        response = client.search([], pageSize=6)
         assert sandbox.faults.injected == {name: 1}
-        return answer
+        return response
 
     yield run
     for sandbox in sandboxes:
         sandbox.stop()
 
 
-def titles(answer: requests.Response) -> list[str]:
-    return [item["entryTitle"] for item in answer.json()["items"]]
+def titles(response: requests.Response) -> list[str]:
+    return [item["entryTitle"] for item in response.json()["items"]]
 
 
 @pytest.mark.parametrize("name", ["401", "403", "408", "429", "500", "502", "503", "504"])
-def test_a_status_by_name_is_that_status(meet: Callable[..., requests.Response], name: str) -> None:
-    assert meet(name).status_code == int(name)
+def test_status_fault_returns_its_status(search_with: Callable[..., requests.Response], name: str) -> None:
+    assert search_with(name).status_code == int(name)
 
 
-def test_401_has_its_own_envelope_and_500_a_log_id(meet: Callable[..., requests.Response]) -> None:
-    assert meet("401").json() == {"message": "Authorization has been denied for this request."}
-    assert len(meet("500").json()["logId"]) == 36
+def test_401_has_its_own_envelope_and_500_a_log_id(search_with: Callable[..., requests.Response]) -> None:
+    assert search_with("401").json() == {"message": "Authorization has been denied for this request."}
+    assert len(search_with("500").json()["logId"]) == 36
 
 
 @pytest.mark.parametrize("name", ["502", "503", "504"])
-def test_gateways_answer_in_html(meet: Callable[..., requests.Response], name: str) -> None:
-    answer = meet(name)
-    assert answer.headers["content-type"] == "text/html"
-    assert "<html>" in answer.text
+def test_gateway_errors_are_html(search_with: Callable[..., requests.Response], name: str) -> None:
+    response = search_with(name)
+    assert response.headers["content-type"] == "text/html"
+    assert "<html>" in response.text
 
 
-def test_429_asks_to_wait_in_seconds_or_until_a_date_or_not_at_all(
-    meet: Callable[..., requests.Response],
+def test_429_has_retry_after_in_seconds_or_as_date_or_not_at_all(
+    search_with: Callable[..., requests.Response],
 ) -> None:
-    assert "retry-after" not in meet("429").headers
-    assert meet("429-seconds", retry_after=7).headers["retry-after"] == "7"
-    date = parsedate_to_datetime(meet("429-date", retry_after=60).headers["retry-after"])
+    assert "retry-after" not in search_with("429").headers
+    assert search_with("429-seconds", retry_after=7).headers["retry-after"] == "7"
+    date = parsedate_to_datetime(search_with("429-date", retry_after=60).headers["retry-after"])
     assert 55 < (date - datetime.now(UTC)).total_seconds() <= 60
 
 
-def test_html_comes_with_status_200(meet: Callable[..., requests.Response]) -> None:
-    answer = meet("html")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
+def test_html_fault_has_status_200(search_with: Callable[..., requests.Response]) -> None:
+    response = search_with("html")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html")
 
 
-def test_a_revoked_token_is_refused_and_a_new_one_is_not() -> None:
+def test_revoked_token_is_rejected_and_new_token_accepted() -> None:
     with Sandbox(make_films()) as sandbox:
         client = Client(sandbox)
         sandbox.faults = Mixture(0, {"revoked": 1})
@@ -85,13 +85,13 @@ def test_a_revoked_token_is_refused_and_a_new_one_is_not() -> None:
 
 
 @pytest.mark.parametrize("name", ["closed", "reset"])
-def test_a_connection_ends_without_an_answer(meet: Callable[..., requests.Response], name: str) -> None:
+def test_connection_ends_without_response(search_with: Callable[..., requests.Response], name: str) -> None:
     with pytest.raises(requests.ConnectionError) as failure:
-        meet(name)
+        search_with(name)
     assert ("reset" in str(failure.value).lower()) == (name == "reset")
 
 
-def test_connections_are_refused_for_a_while_and_then_accepted_on_the_same_port() -> None:
+def test_refused_connections_are_accepted_again_on_same_port() -> None:
     with Sandbox(make_films()) as sandbox:
         client = Client(sandbox)
         sandbox.faults = Mixture(0, {"refused": 1}, outage=0.3)
@@ -107,57 +107,59 @@ def test_connections_are_refused_for_a_while_and_then_accepted_on_the_same_port(
                 return
             except requests.ConnectionError:
                 time.sleep(0.02)
-        pytest.fail("it never came back")
+        pytest.fail("The sandbox did not accept connections again")
 
 
-def test_a_sandbox_stops_in_the_middle_of_an_outage() -> None:
+def test_sandbox_stops_during_outage() -> None:
     with Sandbox(make_films(), faults=lambda _: Response(drop=True, outage=60)) as sandbox:
         with pytest.raises(requests.ConnectionError):
             requests.get(sandbox.url, timeout=5)
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("name", ["cut", "cut-chunked", "reset-in-body"])
-def test_a_body_cut_short_is_told_by_its_framing(meet: Callable[..., requests.Response], name: str) -> None:
+def test_truncated_body_is_detected_by_framing(
+    search_with: Callable[..., requests.Response], name: str
+) -> None:
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
-        meet(name)
+        search_with(name)
 
 
-def test_a_body_cut_short_without_its_length_looks_whole(meet: Callable[..., requests.Response]) -> None:
-    answer = meet("cut-without-length")
-    assert answer.status_code == 200
-    assert not {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
+def test_truncated_body_without_length_looks_complete(search_with: Callable[..., requests.Response]) -> None:
+    response = search_with("cut-without-length")
+    assert response.status_code == 200
+    assert not {"content-length", "transfer-encoding"} & {name.lower() for name in response.headers}
     with pytest.raises(ValueError, match=r"Expecting|Unterminated|Invalid"):
-        json.loads(answer.content)
+        json.loads(response.content)
 
 
-def test_a_slow_answer_is_the_true_one(meet: Callable[..., requests.Response]) -> None:
+def test_slow_response_is_correct(search_with: Callable[..., requests.Response]) -> None:
     for name in ("slow-first-byte", "slow-body"):
-        begun = time.monotonic()
-        assert len(titles(meet(name, slow=0.4))) == 6
-        assert time.monotonic() - begun >= 0.3
+        start = time.monotonic()
+        assert len(titles(search_with(name, slow=0.4))) == 6
+        assert time.monotonic() - start >= 0.3
 
 
-def test_a_page_is_short_though_its_total_is_true(meet: Callable[..., requests.Response]) -> None:
-    page = meet("short-page").json()
+def test_short_page_has_correct_total(search_with: Callable[..., requests.Response]) -> None:
+    page = search_with("short-page").json()
     assert page["totalCount"] == 9
     assert len(page["items"]) < 6
 
 
-def test_a_page_has_an_entry_twice(meet: Callable[..., requests.Response]) -> None:
-    page = meet("repeated-entry").json()
+def test_repeated_entry_is_on_page_twice(search_with: Callable[..., requests.Response]) -> None:
+    page = search_with("repeated-entry").json()
     assert len(page["items"]) == 6
     assert len({(item["sys"]["id"], item["sys"]["language"]) for item in page["items"]}) == 5
 
 
-def test_a_total_is_wrong_though_the_page_is_true(meet: Callable[..., requests.Response]) -> None:
-    page = meet("wrong-total").json()
+def test_wrong_total_comes_with_correct_page(search_with: Callable[..., requests.Response]) -> None:
+    page = search_with("wrong-total").json()
     assert page["totalCount"] != 9
     assert len(page["items"]) == 6
 
 
-def test_a_page_shows_what_another_one_showed_before() -> None:
+def test_repeated_page_returns_previous_page() -> None:
     with Sandbox(make_films()) as sandbox:
         client = Client(sandbox)
         sandbox.faults = Mixture(0, {"repeated-page": 1})
@@ -166,23 +168,23 @@ def test_a_page_shows_what_another_one_showed_before() -> None:
         assert second.json() == first.json()
 
 
-def test_the_window_limit_is_an_error_or_an_empty_page(meet: Callable[..., requests.Response]) -> None:
-    assert meet("window-error").status_code == 422
-    page = meet("window-empty").json()
+def test_window_fault_is_error_or_empty_page(search_with: Callable[..., requests.Response]) -> None:
+    assert search_with("window-error").status_code == 422
+    page = search_with("window-empty").json()
     assert (page["items"], page["totalCount"]) == ([], 9)
 
 
-def test_gzip_is_broken_in_several_ways(meet: Callable[..., requests.Response]) -> None:
+def test_broken_gzip_causes_different_errors(search_with: Callable[..., requests.Response]) -> None:
     kinds = set()
     for seed in range(12):
         try:
-            json.loads(meet("broken-gzip", seed=seed).content)
+            json.loads(search_with("broken-gzip", seed=seed).content)
         except (requests.exceptions.ContentDecodingError, ValueError) as error:
             kinds.add(type(error))
     assert len(kinds) == 2
 
 
-def test_every_fault_is_met_by_what_it_befalls_and_by_nothing_else() -> None:
+def test_fault_applies_only_to_its_kinds_of_request() -> None:
     with Sandbox(make_films()) as sandbox:
         client = Client(sandbox)
         sandbox.faults = Mixture(0, {"short-page": 1, "401": 0})
@@ -191,8 +193,8 @@ def test_every_fault_is_met_by_what_it_befalls_and_by_nothing_else() -> None:
         assert len(titles(client.search([]))) < 9
 
 
-class TestAMixture:
-    def test_is_as_frequent_as_asked(self) -> None:
+class TestMixture:
+    def test_frequency_matches_shares(self) -> None:
         mixture = Mixture(3, {"500": 0.2, "503": 0.1})
         with Sandbox(make_films()) as sandbox:
             client = Client(sandbox)
@@ -202,7 +204,7 @@ class TestAMixture:
         assert 15 <= statuses.count(503) <= 45
         assert mixture.injected == {"500": statuses.count(500), "503": statuses.count(503)}
 
-    def test_depends_on_what_is_asked_and_how_often_not_on_who_comes_first(self) -> None:
+    def test_fault_depends_on_request_and_occurrence_not_on_order(self) -> None:
         def statuses(seed: int, paths: list[str]) -> dict[str, list[int]]:
             sandbox.faults = Mixture(seed, {"500": 0.3, "503": 0.3})
             found: dict[str, list[int]] = {}
@@ -220,18 +222,18 @@ class TestAMixture:
             assert statuses(2, paths) != first
 
     @pytest.mark.parametrize(
-        ("shares", "words"),
+        ("shares", "message"),
         [
-            ({"teapot": 0.1}, "no fault 'teapot'"),
+            ({"teapot": 0.1}, "Unknown fault 'teapot'"),
             ({"500": 0.7, "503": 0.4}, "more than 1"),
             ({"500": -1}, "neg"),
         ],
     )
-    def test_that_makes_no_sense_is_refused(self, shares: dict[str, float], words: str) -> None:
-        with pytest.raises(ValueError, match=words):
+    def test_invalid_shares_are_rejected(self, shares: dict[str, float], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
             Mixture(0, shares)
 
-    def test_can_stand_beside_other_faults(self) -> None:
+    def test_combines_with_other_faults(self) -> None:
         seen: list[str] = []
 
         def watch(request: Request) -> None:

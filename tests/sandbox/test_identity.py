@@ -1,4 +1,4 @@
-"""The identity provider: who gets a token, what it looks like, how long it opens doors."""
+"""The identity provider: token requests, the form of tokens, scopes and expiry."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def claims(token: str, part: int = 1) -> dict[str, Any]:
     return decoded
 
 
-def test_a_good_request_gets_a_token_in_the_documented_form(client: Client) -> None:
-    answer = client.token()
-    assert answer.status_code == 200
-    assert list(answer.json()) == ["access_token", "expires_in", "token_type"]
-    assert answer.json()["expires_in"] == 3600
-    assert answer.json()["token_type"] == "Bearer"
-    assert answer.headers["cache-control"] == "no-store, no-cache, max-age=0, private"
-    assert answer.headers["pragma"] == "no-cache"
-    assert answer.headers["content-type"] == "application/json; charset=utf-8"
-    assert answer.headers["access-control-expose-headers"] == "x-contensis-classic-token"
+def test_token_response_has_documented_form(client: Client) -> None:
+    response = client.token()
+    assert response.status_code == 200
+    assert list(response.json()) == ["access_token", "expires_in", "token_type"]
+    assert response.json()["expires_in"] == 3600
+    assert response.json()["token_type"] == "Bearer"
+    assert response.headers["cache-control"] == "no-store, no-cache, max-age=0, private"
+    assert response.headers["pragma"] == "no-cache"
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert response.headers["access-control-expose-headers"] == "x-contensis-classic-token"
 
 
-def test_a_token_is_a_jwt_with_the_documented_claims(client: Client) -> None:
+def test_token_is_jwt_with_documented_claims(client: Client) -> None:
     token = client.token().json()["access_token"]
     assert 900 < len(token) < 1300
     header = claims(token, 0)
@@ -54,13 +54,13 @@ def test_a_token_is_a_jwt_with_the_documented_claims(client: Client) -> None:
     assert body["client_id"] == body["client_sub"] == client.sandbox.client_id
 
 
-def test_scope_is_a_string_when_one_and_sorted_when_several(client: Client) -> None:
+def test_scope_claim_is_string_or_sorted_list(client: Client) -> None:
     assert claims(client.token("Entry_Read").json()["access_token"])["scope"] == "Entry_Read"
     several = claims(client.token("Project_Read Entry_Read").json()["access_token"])["scope"]
     assert several == ["Entry_Read", "Project_Read"]
 
 
-def test_tokens_asked_for_in_the_same_second_differ(client: Client) -> None:
+def test_tokens_issued_in_same_second_differ(client: Client) -> None:
     assert len({client.token().json()["access_token"] for _ in range(5)}) == 5
 
 
@@ -82,15 +82,13 @@ def test_tokens_asked_for_in_the_same_second_differ(client: Client) -> None:
         ({"scope": "Entry_Read " * 30}, "invalid_scope"),
     ],
 )
-def test_a_bad_request_is_refused_with_nothing_but_the_error_code(
-    client: Client, changes: dict[str, str], error: str
-) -> None:
-    answer = client.token(**changes)
-    assert answer.status_code == 400
-    assert answer.json() == {"error": error}
+def test_bad_token_request_gets_only_error_code(client: Client, changes: dict[str, str], error: str) -> None:
+    response = client.token(**changes)
+    assert response.status_code == 400
+    assert response.json() == {"error": error}
 
 
-def test_credentials_are_taken_from_http_basic_too(sandbox: Sandbox) -> None:
+def test_token_request_accepts_http_basic(sandbox: Sandbox) -> None:
     form = {"grant_type": "client_credentials", "scope": "Entry_Read"}
     url = f"{sandbox.url}/authenticate/connect/token/"
     good = requests.post(url, data=form, auth=(sandbox.client_id, sandbox.client_secret), timeout=10)
@@ -100,14 +98,14 @@ def test_credentials_are_taken_from_http_basic_too(sandbox: Sandbox) -> None:
     assert [bad.json(), broken.json()] == [{"error": "invalid_client"}] * 2
 
 
-def test_the_body_must_be_a_form(sandbox: Sandbox) -> None:
+def test_token_request_must_be_a_form(sandbox: Sandbox) -> None:
     url = f"{sandbox.url}/authenticate/connect/token"
     assert requests.post(url, json={"grant_type": "client_credentials"}, timeout=10).status_code == 415
     assert requests.post(url, timeout=10).status_code == 415
     assert requests.get(url, timeout=10).status_code == 405
 
 
-def test_wrong_credentials_can_be_answered_401_and_keys_restricted(films: Catalogue) -> None:
+def test_refused_status_and_key_restrictions_take_effect(films: Catalogue) -> None:
     with Sandbox(films, refused_status=401, allowed_scopes=["Entry_Read"]) as sandbox:
         client = Client(sandbox, "Entry_Read")
         assert client.token("Entry_Read", client_secret="x").status_code == 401
@@ -120,38 +118,38 @@ def test_wrong_credentials_can_be_answered_401_and_keys_restricted(films: Catalo
     "authorization", [None, "", "Bearer", "Bearer nonsense", "Basic YTpi", "nonsense", "Bearer a b"]
 )
 @pytest.mark.parametrize("api", ["management", "delivery"])
-def test_calls_without_a_good_token_are_denied(sandbox: Sandbox, api: str, authorization: str | None) -> None:
-    answer = requests.get(
+def test_calls_without_valid_token_are_denied(sandbox: Sandbox, api: str, authorization: str | None) -> None:
+    response = requests.get(
         f"{sandbox.url}/api/{api}/projects/filmArchive/entries",
         headers={} if authorization is None else {"authorization": authorization},
         timeout=10,
     )
-    assert answer.status_code == 401
-    assert answer.json() == DENIED
+    assert response.status_code == 401
+    assert response.json() == DENIED
 
 
-def test_the_scheme_may_be_written_in_any_case(client: Client, sandbox: Sandbox) -> None:
+def test_authorization_scheme_ignores_case(client: Client, sandbox: Sandbox) -> None:
     token = client.token().json()["access_token"]
     for scheme in ("bearer", "Bearer", "BEARER"):
         headers = {"authorization": f"{scheme} {token}"}
-        answer = requests.get(f"{sandbox.url}/api/management/projects", headers=headers, timeout=10)
-        assert answer.status_code == 200
+        response = requests.get(f"{sandbox.url}/api/management/projects", headers=headers, timeout=10)
+        assert response.status_code == 200
 
 
-def test_delivery_takes_an_access_token_in_three_places(sandbox: Sandbox) -> None:
+def test_delivery_accepts_access_token_in_three_places(sandbox: Sandbox) -> None:
     [token] = sandbox.identity.access_tokens
     url = f"{sandbox.url}/api/delivery/projects/filmArchive/entries"
-    answers = [
+    responses = [
         requests.get(url, headers={"accessToken": token}, timeout=10),
         requests.get(url, headers={"Authorization": token}, timeout=10),
         requests.get(url, params={"accesstoken": token}, timeout=10),
         requests.get(url, headers={"accessToken": "wrong"}, timeout=10),
         requests.get(url.replace("delivery", "management"), headers={"accessToken": token}, timeout=10),
     ]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 401]
+    assert [response.status_code for response in responses] == [200, 200, 200, 401, 401]
 
 
-def test_each_kind_of_content_needs_its_scope(sandbox: Sandbox) -> None:
+def test_each_resource_needs_its_scope(sandbox: Sandbox) -> None:
     allowed = {
         scope: [
             Client(sandbox, scope).get(path).status_code
@@ -166,14 +164,14 @@ def test_each_kind_of_content_needs_its_scope(sandbox: Sandbox) -> None:
     }
 
 
-def test_a_key_without_a_role_is_forbidden_everything(films: Catalogue) -> None:
+def test_key_without_role_gets_403(films: Catalogue) -> None:
     with Sandbox(films, forbidden=True) as sandbox:
-        answer = Client(sandbox).get("/entries")
-    assert answer.status_code == 403
-    assert sorted(answer.json()) == ["data", "logId", "message", "type"]
+        response = Client(sandbox).get("/entries")
+    assert response.status_code == 403
+    assert sorted(response.json()) == ["data", "logId", "message", "type"]
 
 
-def test_a_token_expires(films: Catalogue) -> None:
+def test_token_expires(films: Catalogue) -> None:
     with Sandbox(films, token_lifetime=0.2) as sandbox:
         client = Client(sandbox)
         assert client.token().json()["expires_in"] == 0.2
@@ -182,7 +180,7 @@ def test_a_token_expires(films: Catalogue) -> None:
         assert client.get().status_code == 401
 
 
-def test_tokens_can_be_revoked(films: Catalogue) -> None:
+def test_revoked_token_is_rejected(films: Catalogue) -> None:
     with Sandbox(films) as sandbox:
         client = Client(sandbox)
         assert client.get().status_code == 200
@@ -192,13 +190,13 @@ def test_tokens_can_be_revoked(films: Catalogue) -> None:
 
 
 @pytest.mark.parametrize("claimed", [0, -5, "3600", None, 1.5])
-def test_the_answer_may_claim_another_lifetime(films: Catalogue, claimed: object) -> None:
+def test_token_response_can_claim_another_lifetime(films: Catalogue, claimed: object) -> None:
     with Sandbox(films, expires_in=claimed) as sandbox:
         client = Client(sandbox)
         assert client.token().json()["expires_in"] == claimed
         assert client.get().status_code == 200
 
 
-def test_the_answer_may_leave_the_lifetime_out(films: Catalogue) -> None:
+def test_token_response_can_omit_lifetime(films: Catalogue) -> None:
     with Sandbox(films, expires_in=ExpiresIn.OMITTED) as sandbox:
         assert list(Client(sandbox).token().json()) == ["access_token", "token_type"]

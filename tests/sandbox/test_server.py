@@ -1,4 +1,4 @@
-"""The server: headers, connections, records, and trouble made on purpose."""
+"""The server: headers, connections, recorded requests, and faults."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.sandbox import Catalogue
 
 
-def test_answers_carry_the_headers_of_the_service(client: Client) -> None:
+def test_responses_have_headers_of_the_service(client: Client) -> None:
     management, delivery = client.get("/entries"), client.get("/entries", "delivery")
-    for answer in (management, delivery):
-        assert answer.headers["x-alias"] == "sandbox"
-        assert answer.headers["origin-content-api-version"]
+    for response in (management, delivery):
+        assert response.headers["x-alias"] == "sandbox"
+        assert response.headers["origin-content-api-version"]
     assert management.headers["content-type"] == "application/json; charset=utf-8"
     assert "etag" not in management.headers
     assert len(delivery.headers["etag"]) == 8
     assert delivery.headers["cache-control"] == "no-store, must-revalidate"
 
 
-def test_larger_answers_are_compressed_for_those_who_accept_it(client: Client) -> None:
+def test_large_responses_are_compressed_if_client_accepts_gzip(client: Client) -> None:
     packed = client.get("/entries")
     client.session.headers["accept-encoding"] = "identity"
     plain = client.get("/entries")
@@ -46,7 +46,7 @@ def test_larger_answers_are_compressed_for_those_who_accept_it(client: Client) -
     assert "content-encoding" not in client.get().headers
 
 
-def test_one_connection_serves_many_requests(films: Catalogue) -> None:
+def test_connection_is_reused_for_many_requests(films: Catalogue) -> None:
     with Sandbox(films) as sandbox:
         client = Client(sandbox)
         for _ in range(5):
@@ -56,7 +56,7 @@ def test_one_connection_serves_many_requests(films: Catalogue) -> None:
         assert stats == {"requests": {"token": 1, "list": 5}, "connections": 2}
 
 
-def test_requests_are_remembered(films: Catalogue) -> None:
+def test_requests_are_recorded(films: Catalogue) -> None:
     with Sandbox(films) as sandbox:
         client = Client(sandbox)
         client.get("/entries", pageSize=1)
@@ -79,14 +79,14 @@ def test_requests_are_remembered(films: Catalogue) -> None:
         assert (sandbox.count(), sandbox.requests) == (0, [])
 
 
-def test_secrets_are_not_remembered(films: Catalogue) -> None:
+def test_recorded_requests_hold_no_secrets(films: Catalogue) -> None:
     with Sandbox(films) as sandbox:
         client = Client(sandbox)
         client.get("/entries")
         assert sandbox.client_secret not in repr(sandbox.requests)
 
 
-def test_it_starts_and_stops_as_often_as_asked(films: Catalogue) -> None:
+def test_sandbox_can_be_started_and_stopped_repeatedly(films: Catalogue) -> None:
     sandbox = Sandbox(films)
     with pytest.raises(RuntimeError, match="not running"):
         _ = sandbox.url
@@ -102,7 +102,7 @@ def test_it_starts_and_stops_as_often_as_asked(films: Catalogue) -> None:
             requests.get(url, timeout=10)
 
 
-def test_stopping_closes_idle_connections_and_ends_waits(films: Catalogue) -> None:
+def test_stop_closes_idle_connections_and_interrupts_delays(films: Catalogue) -> None:
     sandbox = Sandbox(films)
     sandbox.start()
     client = Client(sandbox)
@@ -120,15 +120,15 @@ def test_stopping_closes_idle_connections_and_ends_waits(films: Catalogue) -> No
     waiting = threading.Thread(target=call)
     waiting.start()
     time.sleep(0.1)
-    begun = time.monotonic()
+    start = time.monotonic()
     sandbox.stop()
     waiting.join(5)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - start < 2
     assert idle.recv(1) == b""
     idle.close()
 
 
-def test_a_port_in_use_is_an_error(sandbox: Sandbox, films: Catalogue) -> None:
+def test_port_in_use_raises_os_error(sandbox: Sandbox, films: Catalogue) -> None:
     second = Sandbox(films, port=sandbox.port)
     with pytest.raises(OSError, match="in use"):
         second.start()
@@ -143,7 +143,7 @@ def test_only_loopback_hosts_are_allowed(films: Catalogue) -> None:
         assert Client(sandbox).get().status_code == 200
 
 
-def test_the_connection_comes_in_the_forms_airflow_reads(sandbox: Sandbox) -> None:
+def test_connection_has_the_forms_airflow_accepts(sandbox: Sandbox) -> None:
     assert sandbox.connection == {
         "conn_type": "contensis",
         "host": "http://127.0.0.1",
@@ -159,14 +159,14 @@ def test_the_connection_comes_in_the_forms_airflow_reads(sandbox: Sandbox) -> No
     assert parse_qs(parts.query) == {"project_id": ["filmArchive"]}
 
 
-def test_it_can_speak_tls(films: Catalogue, tmp_path: Path) -> None:
+def test_sandbox_serves_https(films: Catalogue, tmp_path: Path) -> None:
     chain, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain, key)
     with Sandbox(films, tls=context) as sandbox:
         assert sandbox.url.startswith("https://127.0.0.1:")
         assert "@https%3A%2F%2F127.0.0.1:" in sandbox.connection_uri
-        # A client that says nothing must not keep others waiting.
+        # A silent client must not block others.
         silent = socket.create_connection(("127.0.0.1", sandbox.port))
         form = {
             "grant_type": "client_credentials",
@@ -181,7 +181,7 @@ def test_it_can_speak_tls(films: Catalogue, tmp_path: Path) -> None:
         silent.close()
 
 
-def test_malformed_lengths_are_refused(sandbox: Sandbox) -> None:
+def test_malformed_or_chunked_request_body_is_rejected(sandbox: Sandbox) -> None:
     for header, status in (
         (b"content-length: -1", b"400"),
         (b"content-length: x", b"400"),
@@ -192,16 +192,16 @@ def test_malformed_lengths_are_refused(sandbox: Sandbox) -> None:
             assert connection.recv(1000).split()[1] == status
 
 
-def test_latency_delays_api_answers_but_not_tokens(films: Catalogue) -> None:
+def test_latency_delays_api_responses_but_not_tokens(films: Catalogue) -> None:
     with Sandbox(films, latency=0.15) as sandbox:
-        begun = time.monotonic()
+        start = time.monotonic()
         client = Client(sandbox)
-        token_time = time.monotonic() - begun
+        token_time = time.monotonic() - start
         client.get()
-        assert token_time < 0.15 <= time.monotonic() - begun
+        assert token_time < 0.15 <= time.monotonic() - start
 
 
-def test_a_share_of_api_calls_fails_repeatably(films: Catalogue) -> None:
+def test_error_rate_fails_repeatable_share_of_calls(films: Catalogue) -> None:
     def statuses(seed: int) -> list[int]:
         with Sandbox(films, error_rate=0.4, seed=seed) as sandbox:
             client = Client(sandbox)
@@ -213,7 +213,7 @@ def test_a_share_of_api_calls_fails_repeatably(films: Catalogue) -> None:
     assert first == statuses(1) != statuses(2)
 
 
-def test_faults_come_before_the_normal_answer(films: Catalogue) -> None:
+def test_faults_replace_normal_response(films: Catalogue) -> None:
     def faults(request: Request) -> Response | None:
         if request.kind == "token" and request.number == 2:
             return Response.json({"error": "server_error"}, 500)
@@ -238,12 +238,12 @@ def test_faults_come_before_the_normal_answer(films: Catalogue) -> None:
         assert [record.status for record in sandbox.requests] == [200, 500, 429, 302, 200, 200]
 
 
-def test_a_fault_can_cut_a_true_answer_short(films: Catalogue) -> None:
+def test_fault_can_truncate_normal_response(films: Catalogue) -> None:
     def cut(request: Request) -> Response | None:
         if request.kind != "list":
             return None
-        answer = request.answer()
-        return replace(answer, body=answer.body[:100], content_length=len(answer.body))
+        response = request.answer()
+        return replace(response, body=response.body[:100], content_length=len(response.body))
 
     with Sandbox(films, faults=cut) as sandbox:
         client = Client(sandbox)
@@ -252,7 +252,7 @@ def test_a_fault_can_cut_a_true_answer_short(films: Catalogue) -> None:
         assert client.get().status_code == 200
 
 
-def test_a_fault_can_drop_the_connection_or_delay(films: Catalogue) -> None:
+def test_fault_can_drop_connection_or_delay_response(films: Catalogue) -> None:
     def faults(request: Request) -> Response | None:
         if request.kind == "list":
             return Response(drop=True)
@@ -262,28 +262,28 @@ def test_a_fault_can_drop_the_connection_or_delay(films: Catalogue) -> None:
         client = Client(sandbox)
         with pytest.raises(requests.ConnectionError):
             client.get("/entries")
-        begun = time.monotonic()
+        start = time.monotonic()
         assert client.get().status_code == 200
-        assert time.monotonic() - begun >= 0.2
+        assert time.monotonic() - start >= 0.2
         assert [record.status for record in sandbox.requests] == [200, 0, 200]
 
 
-def test_many_clients_are_served_at_once() -> None:
+def test_many_clients_are_served_concurrently() -> None:
     with Sandbox(synthetic_catalogue(200, body_bytes=10), latency=0.1) as sandbox:
         client = Client(sandbox)
-        answers: list[int] = []
+        statuses: list[int] = []
 
         def call() -> None:
             own = requests.Session()
             own.headers.update(client.session.headers)
             url = f"{sandbox.url}/api/management/projects/synthetic/entries"
-            answers.append(own.get(url, timeout=10).status_code)
+            statuses.append(own.get(url, timeout=10).status_code)
 
         threads = [threading.Thread(target=call) for _ in range(40)]
-        begun = time.monotonic()
+        start = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(20)
-        assert answers == [200] * 40
-        assert time.monotonic() - begun < 2
+        assert statuses == [200] * 40
+        assert time.monotonic() - start < 2
