@@ -1,8 +1,7 @@
-"""An Airflow connection of type `contensis`, read leniently and checked strictly."""
+"""The settings in an Airflow connection of type `contensis`: read leniently, checked strictly."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.utils.json import loads_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,14 +27,14 @@ _EXTRA_FIELDS = {"project_id", "scopes", "timeout", "verify", "proxies"}
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """What a connection says.
+    """The settings of one environment and API key.
 
     :param root_url: the environment's root URL, without a trailing slash.
     :param client_id: the API key's client id.
     :param client_secret: the API key's shared secret; never shown.
-    :param scopes: what tokens shall allow.
+    :param scopes: OAuth scopes to request.
     :param project_id: the default project, or None.
-    :param timeout: seconds for one request.
+    :param timeout: seconds to wait for a connection, and again for each read of an answer.
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
     """
@@ -49,17 +49,17 @@ class ConnectionSettings:
     proxies: Mapping[str, str]
 
     def __repr__(self) -> str:
-        """Name the environment and the key; hold back the secret, and proxies, which may carry one."""
+        """Show the environment and the key, not the secret, nor proxies, which may contain a password."""
         return f"{type(self).__name__}(root_url={self.root_url!r}, client_id={self.client_id!r})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show: the shared secret, and the passwords of proxies."""
+        """The values to mask in logs: the shared secret, and the passwords of proxies."""
         return tuple(filter(None, (self.client_secret, *map(_password, self.proxies.values()))))
 
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
-        """Return what an Airflow connection says; null, blank and missing fields mean the same.
+        """Return the settings in an Airflow connection; null, empty and missing fields mean the same.
 
         :raises ConfigurationError: names the field and what to write there.
         """
@@ -67,9 +67,9 @@ class ConnectionSettings:
         client_secret = _text("Shared secret", connection.password)
         url = root_url(_text(HOST_FIELD, connection.host), connection.port)
         if client_id is None:
-            raise ConfigurationError("'Client ID' is empty: it is part of the API key made in Contensis.")
+            raise ConfigurationError("'Client ID' is empty: copy it from the API key in Contensis.")
         if client_secret is None:
-            raise ConfigurationError("'Shared secret' is empty: it is part of the API key made in Contensis.")
+            raise ConfigurationError("'Shared secret' is empty: copy it from the API key in Contensis.")
         extra = _extra(connection)
         return cls(
             root_url=url,
@@ -93,26 +93,24 @@ def _password(url: str) -> str | None:
 def _extra(connection: Connection) -> dict[str, Any]:
     try:
         text = _text("extra", connection.extra)
-        extra = {} if text is None else json.loads(text)
-    except (ValueError, RecursionError):
+        extra = {} if text is None else loads_json(text)
+    except ValueError:
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError("The connection's extra is not a JSON object.")
-    # Connections saved by Airflow 2.2 or older carry a prefix.
-    fields = {name.removeprefix("extra__contensis__"): value for name, value in extra.items()}
-    if unknown := sorted(set(fields) - _EXTRA_FIELDS):
+    if unknown := sorted(set(extra) - _EXTRA_FIELDS):
         log.warning(
-            "The connection's extra has fields that mean nothing here: %s. There are: %s",
+            "The connection's extra contains unknown fields: %s. Known fields: %s",
             ", ".join(unknown),
             ", ".join(sorted(_EXTRA_FIELDS)),
         )
-    return {name: value for name, value in fields.items() if value not in (None, "")}
+    return {name: value for name, value in extra.items() if value not in (None, "")}
 
 
 def _text(field: str, value: object) -> str | None:
     if value is None:
         return None
-    # In a connection written as JSON, an id of digits may come as a number.
+    # In a connection written as JSON, an id of digits may be a number.
     if not isinstance(value, str | int) or (isinstance(value, int) and abs(value) >= 10**40):
         raise ConfigurationError(f"'{field}' must be text.")
     return str(value).strip() or None
@@ -124,8 +122,8 @@ def _scopes(value: object) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     texts = [text for text in values if isinstance(text, str)]
     if len(texts) != len(values):
-        raise ConfigurationError("'Scopes' must be scope names separated by blanks, or a JSON list of them.")
-    # People paste them with commas or one to a line, too.
+        raise ConfigurationError("'Scopes' must be scope names separated by spaces, or a JSON list of them.")
+    # People also paste them with commas, or one to a line.
     names = tuple(dict.fromkeys(name for text in texts for name in re.split(r"[\s,;]+", text) if name))
     return names or DEFAULT_SCOPES
 
@@ -146,15 +144,15 @@ def _verify(value: object) -> bool | str:
     if value is None or isinstance(value, bool):
         return value is not False
     if isinstance(value, str):
-        # Blank is no path: requests would take it for false.
+        # An empty text is not a path: requests would take it for false.
         return {"true": True, "false": False, "": True}.get(value.strip().lower(), value.strip())
     raise ConfigurationError("The extra field 'verify' must be true, false, or the path of a CA file.")
 
 
 def _proxies(value: object) -> Mapping[str, str]:
     try:
-        proxies = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
+        proxies = loads_json(value) if isinstance(value, str) else value
+    except ValueError:
         proxies = value
     if proxies is None:
         return {}

@@ -1,4 +1,4 @@
-"""Trying a connection in stages, for the Test button: what works, and what to mend."""
+"""The Test button: a connection is tested in stages, and the message says which work and what to fix."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.api.errors import (
+from airflow_provider_contensis.exceptions import (
     ContensisError,
     InvalidResponseError,
     NotFoundError,
     TransportError,
 )
-from airflow_provider_contensis.api.words import sentence
+from airflow_provider_contensis.utils.text import count, single_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from airflow_provider_contensis.api.auth import AccessToken
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.api.query import Clause
+    from airflow_provider_contensis.api.resources import Clause, Project
+    from airflow_provider_contensis.api.token_request import AccessToken
 
-# The button blocks a thread of the API server, which sets no limit of its own.
+# The button blocks a thread of the API server, which has no time limit of its own.
 _SECONDS = 9.0
 
 _ASSIGN = "assign it to a role of the project in Contensis"
 
 
 def check(client: ContensisClient, *, project_id: str | None) -> tuple[bool, str]:
-    """Try a client's connection: host, identity provider, project, entries.
+    """Test a connection: host, identity provider, project, entries.
 
-    :param client: without retries; it is closed at the end.
-    :param project_id: the project to read; None for the first that the API key may see.
-    :return: whether an authenticated read succeeded, and how far it got, without any secret.
+    :param client: without retries, and with a short deadline for answers; it is closed at the end.
+    :param project_id: the project to read; None for the first that the API key can see.
+    :return: whether an authenticated read succeeded, and the stages passed, without any secret.
     """
     with closing(client):
         return _Check(client, project_id).run()
@@ -43,8 +43,7 @@ class _Check:
         self._client = client
         self._project_id = project_id
         self._deadline = time.monotonic() + _SECONDS
-        self._patience = client.session.timeout
-        client.session.lose_patience()
+        self._timeout = client.session.timeout
         self._passed: list[str] = []
 
     def run(self) -> tuple[bool, str]:
@@ -52,10 +51,10 @@ class _Check:
             self._token()
             self._entries(self._project())
         except ContensisError as error:
-            # The reason first: Airflow shows it for five seconds.
-            worked = f" What works: {'; '.join(self._passed)}." if self._passed else ""
-            return False, sentence(f"{str(error).rstrip('.')}.{worked}")
-        return True, sentence(f"{'; '.join(['The form is complete', *self._passed])}.")
+            # The reason first: Airflow shows the message for five seconds.
+            worked = f" Passed: {'; '.join(self._passed)}." if self._passed else ""
+            return False, single_line(f"{str(error).rstrip('.')}.{worked}")
+        return True, single_line(f"{'; '.join(['The form is complete', *self._passed])}.")
 
     def _token(self) -> None:
         self._hurry()
@@ -67,31 +66,31 @@ class _Check:
             raise
         self._passed += [f"{self._client.root_url} answers", _describe(token)]
 
-    def _project(self) -> dict[str, object]:
+    def _project(self) -> Project:
         self._hurry()
         if self._project_id:
             project = self._named_project(self._project_id)
         else:
             projects = self._client.list_projects()
             if not projects:
-                raise ContensisError(f"The API key can see no project: {_ASSIGN}.")
+                raise ContensisError(f"The API key cannot see any project: {_ASSIGN}.")
             project = projects[0]
             self._passed.append(
-                f"'Project' is empty, so each task has to name one (the key can see {_ids(projects)})"
+                f"no default project: set project_id in every task (the key can see {_ids(projects)})"
             )
         self._passed.append(f"project '{project.get('id')}' ({project.get('name')}) can be read")
         return project
 
-    def _named_project(self, project_id: str) -> dict[str, object]:
+    def _named_project(self, project_id: str) -> Project:
         try:
             return self._client.get_project(project_id)
         except NotFoundError:
             self._hurry()
             projects = self._client.list_projects()
-        seen = f"it can see {_ids(projects)}" if projects else f"it can see none: {_ASSIGN}"
-        raise ContensisError(f"'Project' names '{project_id}', which the API key can't see; {seen}.")
+        seen = f"it can see {_ids(projects)}" if projects else f"it cannot see any: {_ASSIGN}"
+        raise ContensisError(f"'Project' is '{project_id}', which the API key cannot see; {seen}.")
 
-    def _entries(self, project: dict[str, object]) -> None:
+    def _entries(self, project: Project) -> None:
         self._hurry()
         language = project.get("primaryLanguage")
         where: list[Clause] = [
@@ -99,17 +98,17 @@ class _Check:
             {"field": "sys.language", "equalTo": language},
             {"field": "sys.dataFormat", "equalTo": "entry"},
         ]
-        count = self._client.count_entries(str(project.get("id")), where)
-        self._passed.append(f"it has {count:,} published entries in {language}")
-        if count == 0:
-            self._passed.append("if that surprises you, check the roles of the API key")
+        total = self._client.count_entries(str(project.get("id")), where)
+        self._passed.append(f"it has {count(total, 'published entry', 'published entries')} in {language}")
+        if total == 0:
+            self._passed.append("if you expected entries, check the API key's role")
 
     def _hurry(self) -> None:
         left = max(0.5, self._deadline - time.monotonic())
-        self._client.session.timeout = min(self._patience, left)
+        self._client.session.timeout = min(self._timeout, left)
 
 
-def _ids(projects: Sequence[Mapping[str, object]]) -> str:
+def _ids(projects: Sequence[Project]) -> str:
     return ", ".join(str(project.get("id")) for project in projects)
 
 
@@ -118,4 +117,4 @@ def _describe(token: AccessToken) -> str:
     name = f" for API key '{key}'" if isinstance(key, str) else ""
     granted = scopes if isinstance(scopes, list) else [scopes]
     listed = " ".join(scope for scope in granted if isinstance(scope, str))
-    return f"the identity provider gives a token{name}" + (f" with scopes {listed}" if listed else "")
+    return f"the identity provider grants a token{name}" + (f" with scopes {listed}" if listed else "")

@@ -1,4 +1,4 @@
-"""What Airflow reads to learn of this provider. Imported by every `airflow` command: keep it light."""
+"""The provider's metadata. Every `airflow` command imports this module: keep it light."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from airflow_provider_contensis import __version__
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return this provider's description.
+    """Return the provider's metadata.
 
-    The connection form stands here once: Airflow 3.2 and later read it from here,
-    earlier versions ask the hook, which builds the same form from it.
+    The connection form is defined here once: Airflow 3.2 and later read it from here; earlier versions ask
+    the hook, which builds the same form from it.
     """
     return {
         "package-name": "airflow-provider-contensis",
         "name": "Contensis",
-        "description": "Entries of the `Contensis CMS <https://www.contensis.com/>`__, complete and exact.",
+        "description": "Exports of the `Contensis CMS <https://www.contensis.com/>`__, complete and exact.",
         "versions": [__version__],
         "integrations": [
             {
@@ -41,7 +41,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "placeholders": {
                         "host": "https://cms-example.cloud.contensis.com, or example",
-                        "port": "443 (Airflow 3.3.1 and 3.3.2 can't test without a port)",
+                        "port": "443 (Airflow 3.3.1 and 3.3.2 cannot test without a port)",
                         "login": "the API key's client id",
                         "password": "the API key's shared secret",
                         "project_id": "website",
@@ -53,26 +53,26 @@ def get_provider_info() -> dict[str, Any]:
                     "project_id": {
                         "label": "Project",
                         "description": (
-                            "The API id of the project that tasks use unless they name one, such as website."
+                            "API id of the default project, such as website. Tasks can set another one."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "scopes": {
                         "label": "Scopes",
                         "description": (
-                            "What the access token shall allow, separated by blanks or line breaks. "
-                            "Reading needs Entry_Read ContentType_Read Project_Read, and no others."
+                            "OAuth scopes to request, separated by spaces or line breaks. "
+                            "Reading needs Entry_Read, ContentType_Read and Project_Read only."
                         ),
                         "schema": {
                             "type": ["string", "null"],
-                            # A text input would drop the line breaks of what is pasted into it.
+                            # A single-line input would drop the line breaks of a pasted list.
                             "format": "multiline",
                             "default": "Entry_Read ContentType_Read Project_Read",
                         },
                     },
                     "timeout": {
                         "label": "Timeout (seconds)",
-                        "description": "How long one request may wait for an answer.",
+                        "description": "How long to wait for an answer to one request.",
                         "schema": {"type": ["integer", "null"], "minimum": 1, "default": 60},
                     },
                 },

@@ -13,11 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_contensis.api.auth import Credentials, TokenCache
-from airflow_provider_contensis.api.client import ContensisClient, SearchAnswer
-from airflow_provider_contensis.api.errors import ContensisError
+from airflow_provider_contensis.api.auth import TokenCache
+from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import RetryPolicy
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.api.token_request import Credentials
+from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.sandbox import Editors, Mixture, Request, Response, Sandbox
 from chaos.oracle import NOTES, Oracle, files_below
@@ -25,6 +26,8 @@ from chaos.scenario import Scenario, draw_scenario
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from airflow_provider_contensis.api.buffers import Body
 
 _SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 # As many attempts as the product makes by default, with much shorter waits.
@@ -88,7 +91,7 @@ class _Client(ContensisClient):
         self._interrupt_at = searches
         self._number = count(1)
 
-    def search(self, *args: Any, **kwargs: Any) -> SearchAnswer:
+    def search(self, *args: Any, **kwargs: Any) -> Body:
         if next(self._number) == self._interrupt_at:
             raise _TaskInterruptedError
         return super().search(*args, **kwargs)
@@ -98,18 +101,18 @@ class _CheckpointPointer:
     """Passes the checkpoint pointer from one attempt to the next."""
 
     def __init__(self) -> None:
-        self.is_last = False
+        self.is_last_attempt = False
         self.recalled = 0
         self._pointer: dict[str, str] | None = None
 
-    def recall(self) -> dict[str, str] | None:
+    def load(self) -> dict[str, str] | None:
         self.recalled += self._pointer is not None
         return self._pointer
 
-    def remember(self, pointer: dict[str, str]) -> None:
+    def save(self, pointer: dict[str, str]) -> None:
         self._pointer = pointer
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self._pointer = None
 
 
@@ -147,8 +150,8 @@ def run_scenario(scenario: Scenario) -> Outcome:
         place = Path(folder)
         _write_older_export(scenario, place)
         before = files_below(place)
-        memory = _CheckpointPointer()
-        reported, error = _export(scenario, sandbox, place, memory)
+        pointer = _CheckpointPointer()
+        reported, error = _export(scenario, sandbox, place, pointer)
         seconds = time.monotonic() - started
         after = files_below(place)
         requests = sandbox.count()
@@ -170,19 +173,19 @@ def run_scenario(scenario: Scenario) -> Outcome:
         warnings=warnings.counts,
         faults=mixture.injected,
         edits=editors.made,
-        continued=memory.recalled,
+        continued=pointer.recalled,
     )
 
 
 def _export(
-    scenario: Scenario, sandbox: Sandbox, place: Path, memory: _CheckpointPointer
+    scenario: Scenario, sandbox: Sandbox, place: Path, pointer: _CheckpointPointer
 ) -> tuple[int, Exception | None]:
     """Export, in as many attempts as it takes; return the reported number of entries, and any error."""
     request = ExportRequest.from_arguments(
         destination=f"{place}/{scenario.destination}", **scenario.arguments
     )
     for searches in (*scenario.broken_off, None):
-        memory.is_last = searches is None
+        pointer.is_last_attempt = searches is None
         credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, _SCOPES)
         client = _Client(
             credentials, timeout=_TIMEOUT_SECONDS, retry=_FAST_RETRY, tokens=TokenCache(), searches=searches
@@ -190,11 +193,11 @@ def _export(
         watchdog = threading.Timer(_MAX_RUN_SECONDS, client.close)
         watchdog.start()
         try:
-            return export_entries(client, sandbox.project_id, request, memory=memory).entries, None
+            return export_entries(client, sandbox.project_id, request, pointer=pointer).entries, None
         except _TaskInterruptedError:
             continue
         except Exception as error:  # noqa: BLE001  # foreign exceptions are what this looks for
-            if memory.is_last or not getattr(error, "retryable", False):
+            if pointer.is_last_attempt or not getattr(error, "retryable", False):
                 return 0, error
         finally:
             watchdog.cancel()

@@ -28,9 +28,10 @@ os.environ.update(
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
 
-from airflow_provider_contensis.api.auth import SHARED_TOKENS, Credentials, TokenCache
+from airflow_provider_contensis.api.auth import SHARED_TOKENS, TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.sandbox import Sandbox, synthetic_catalogue
 from airflow_provider_contensis.sandbox.server import CLIENT_SECRET
 

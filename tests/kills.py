@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from airflow_provider_contensis.sandbox import Catalogue, Request, Sandbox, synthetic_catalogue
-from tests.memory import FileMemory
+from tests.file_pointer import FilePointer
 from tests.searches import window_of
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, ForkServerProcess
     from multiprocessing.synchronize import Event
 
-    from airflow_provider_contensis.export.storage import PendingFile, Storage
+    from airflow_provider_contensis.export.storage.base import PendingFile, Storage
 
 Seen = Literal["nothing", "old", "new", "partial", "torn"]
 KINDS = tuple(f"kind{number}" for number in range(6))
 PATIENCE = 120.0
 # How long a folder's lock on S3 outlives its holder: a minute would be most of a long run's time.
-SILENCE = 5.0
+EXPIRY = 5.0
 
 # New processes fork from one that has imported all this already, so that none dies before it began.
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -111,18 +111,19 @@ class Asked:
 
 
 def export(
-    service: Service, destination: str, begun: Event, memory: Path | None, dies_at: str | None
+    service: Service, destination: str, begun: Event, pointer: Path | None, dies_at: str | None
 ) -> None:
     """Export everything; run in a process of its own; as `start`."""
     begun.set()
-    from airflow_provider_contensis.api.auth import Credentials
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.export import lock
-    from airflow_provider_contensis.export.entries import export_entries
+    from airflow_provider_contensis.api.token_request import Credentials
+    from airflow_provider_contensis.export.pipeline import export_entries
     from airflow_provider_contensis.export.request import ExportRequest
-    from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+    from airflow_provider_contensis.export.storage import s3_lock as lock
+    from airflow_provider_contensis.export.storage.local import LocalStorage
+    from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 
-    lock._SILENCE = SILENCE
+    lock._EXPIRY = EXPIRY
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     client = ContensisClient(Credentials(service.url, service.client_id, service.client_secret, scopes))
     request = ExportRequest.from_arguments(destination=destination, page_size=30)
@@ -136,35 +137,35 @@ def export(
         request,
         storage=storage,
         root=root,
-        owner=str(memory or "the task"),
-        memory=FileMemory(memory) if memory else None,
+        owner=str(pointer or "the task"),
+        pointer=FilePointer(pointer) if pointer else None,
     )
 
 
 def start(
-    service: Service, destination: str, memory: Path | None = None, *, dies_at: str | None = None
+    service: Service, destination: str, pointer: Path | None = None, *, dies_at: str | None = None
 ) -> ForkServerProcess:
     """Return a process that has begun to export.
 
-    :param memory: the file in which tries tell each other what was read; None for none.
+    :param pointer: the file in which tries tell each other what was read; None for none.
     :param dies_at: the file before whose commit it is killed.
     """
     begun = PROCESSES.Event()
     process = PROCESSES.Process(
-        target=export, args=(service, destination, begun, memory, dies_at), daemon=True
+        target=export, args=(service, destination, begun, pointer, dies_at), daemon=True
     )
     process.start()
     assert begun.wait(PATIENCE)
     return process
 
 
-def run(service: Service, destination: str, memory: Path | None = None) -> float:
+def run(service: Service, destination: str, pointer: Path | None = None) -> float:
     """Export in a process of its own; return the seconds it took.
 
-    :param memory: as in `start`.
+    :param pointer: as in `start`.
     :raises AssertionError: it failed.
     """
-    process = start(service, destination, memory)
+    process = start(service, destination, pointer)
     started = time.monotonic()
     process.join(PATIENCE)
     assert process.exitcode == 0
@@ -263,7 +264,7 @@ class Kills:
 
     :param sandboxes: of the two editions.
     :param s3_url: of the S3 server, if the place is there.
-    :param memory: a file for what the tries tell each other.
+    :param pointer: a file for what the tries tell each other.
     """
 
     def __init__(
@@ -271,14 +272,14 @@ class Kills:
         place: Place,
         sandboxes: list[Sandbox],
         s3_url: str | None,
-        memory: Path,
+        pointer: Path,
         chance: random.Random,
     ) -> None:
         self.place = place
         self.counted: Counter[str] = Counter()
         self._sandboxes = sandboxes
         self._services = [Service.of(sandbox, s3_url) for sandbox in sandboxes]
-        self._memory = memory
+        self._pointer = pointer
         self._chance = chance
         self._wholes = []
         for service in self._services:
@@ -295,9 +296,9 @@ class Kills:
         self.counted[what_is_seen(self.place.files(), old, new)] += 1
         self.counted["kills"] += 1
         # A try killed at its very end has removed its spool, and perhaps not yet what leads to it.
-        pointer = json.loads(self._memory.read_text()) if self._memory.exists() else None
+        pointer = json.loads(self._pointer.read_text()) if self._pointer.exists() else None
         continues = pointer is not None and Path(pointer["path"]).exists()
-        run(self._services[1 - self._stands], self.place.destination, self._memory)
+        run(self._services[1 - self._stands], self.place.destination, self._pointer)
         again = len(asked & self._ask_anew()) if continues else 0
         self.counted["continued"] += continues
         self.counted["again"] = max(self.counted["again"], again)
@@ -318,7 +319,7 @@ class Kills:
         # Half of them late, where the files get their names.
         moment = self._lasts * self._chance.choice((self._chance.random(), self._chance.uniform(0.7, 1.0)))
         self._ask_anew()
-        process = start(self._services[1 - self._stands], self.place.destination, self._memory)
+        process = start(self._services[1 - self._stands], self.place.destination, self._pointer)
         time.sleep(moment)
         process.kill()
         process.join()

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_contensis.api.errors import IncompleteReadError
-from airflow_provider_contensis.export import read
-from airflow_provider_contensis.export.entries import EntryReader
+from airflow_provider_contensis.exceptions import IncompleteReadError
+from airflow_provider_contensis.export import page, search
+from airflow_provider_contensis.export.checkpoint import Checkpoint
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
-from airflow_provider_contensis.export.read import Block
-from airflow_provider_contensis.export.spool import Spool
-from airflow_provider_contensis.export.storage import LocalStorage
+from airflow_provider_contensis.export.model import Batch
+from airflow_provider_contensis.export.plan import Planner
+from airflow_provider_contensis.export.proof import Proof
+from airflow_provider_contensis.export.source import EntrySource
+from airflow_provider_contensis.export.storage.local import LocalStorage
 from chaos.__main__ import main
 from chaos.report import report
 from chaos.run import run, run_scenario
@@ -103,8 +105,8 @@ class TestTheOracle:
     ) -> None:
         write = JsonLinesWriter.write
 
-        def write_changed(self: JsonLinesWriter, entries: Any, heads: Any) -> None:
-            write(self, change(entries), heads)
+        def write_changed(self: JsonLinesWriter, entries: Any, metas: Any) -> None:
+            write(self, change(entries), metas)
 
         monkeypatch.setattr(JsonLinesWriter, "write", write_changed)
         assert complaint in " ".join(run_scenario(CALM).violations)
@@ -114,31 +116,26 @@ class TestTheOracle:
         assert (outcome.violations, outcome.error, outcome.entries, outcome.continued) == ([], None, 270, 2)
 
     def test_finds_what_a_retry_forgets_of_what_was_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        replay = Spool.replay
+        replay = Checkpoint.replay
 
-        def forget_one(self: Spool) -> Iterator[Any]:
-            for number, block in enumerate(replay(self)):
-                yield block if number else Block(block.window, block.entries[:-1], block.heads[:-1])
+        def forget_one(self: Checkpoint) -> Iterator[Any]:
+            for number, batch in enumerate(replay(self)):
+                yield batch if number else Batch(batch.window, batch.entries[:-1], batch.metas[:-1])
 
-        monkeypatch.setattr(Spool, "replay", forget_one)
-        monkeypatch.setattr(EntryReader, "_prove", lambda *_, **__: iter(()))
+        monkeypatch.setattr(Checkpoint, "replay", forget_one)
+        monkeypatch.setattr(Proof, "complete", lambda *_, **__: iter(()))
         outcome = run_scenario(replace(CALM, broken_off=(12,)))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
     def test_finds_that_the_proof_was_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        check = read._checked
+        check = page.check_page
 
-        def believe(answer: Any, window: Any, size: int) -> Any:
-            answer.total_count = (
-                min(answer.total_count, len(answer.items)) if size > 1 else answer.total_count
-            )
-            return check(answer, window, size)
+        def believe(raw: Any, window: Any, size: int, change_mark: Any) -> Any:
+            raw.total_count = min(raw.total_count, len(raw.items)) if size > 1 else raw.total_count
+            return check(raw, window, size, change_mark)
 
-        def prove_nothing(self: EntryReader, *_: Any, **__: Any) -> Iterator[Any]:
-            yield from ()
-
-        monkeypatch.setattr(read, "_checked", believe)
-        monkeypatch.setattr(EntryReader, "_prove", prove_nothing)
+        monkeypatch.setattr(search, "check_page", believe)
+        monkeypatch.setattr(Proof, "complete", lambda *_, **__: iter(()))
         outcome = run_scenario(replace(CALM, weather="few", faults={"short-page": 0.3}))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
@@ -146,20 +143,20 @@ class TestTheOracle:
         """What was deleted before the export began must not come back."""
         scenario = replace(CALM, arguments={**CALM.arguments, "changed_from": "2023-01-01T00:00:00Z"})
         assert run_scenario(scenario).violations == []
-        plan = EntryReader.plan
+        plan = Planner.plan
 
-        def plan_more(self: EntryReader) -> Any:
+        def plan_more(self: Planner) -> Any:
             self._query = replace(self._query, changed_from=None)
             return plan(self)
 
-        monkeypatch.setattr(EntryReader, "plan", plan_more)
+        monkeypatch.setattr(Planner, "plan", plan_more)
         assert "are there, but never matched" in " ".join(run_scenario(scenario).violations)
 
     def test_finds_what_a_failed_export_leaves_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: Any) -> Any:
             raise IncompleteReadError("Too few.", expected=2, found=1)
 
-        monkeypatch.setattr(EntryReader, "read", fail)
+        monkeypatch.setattr(EntrySource, "read", fail)
         outcome = run_scenario(BUSY)
         assert (outcome.error, outcome.violations) == ("IncompleteReadError", [])
         create = LocalStorage.create

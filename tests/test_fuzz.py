@@ -19,19 +19,20 @@ from airflow.providers.common.compat.sdk import AirflowFailException, Connection
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from airflow_provider_contensis.api.auth import Credentials, TokenCache
+from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError
 from airflow_provider_contensis.api.retry import RetryPolicy
+from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.connection_check import check
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 from airflow_provider_contensis.export.content_types import export_content_types
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.test_operator import CONTEXT, operator
-from tests.tell import tell
+from tests.terminal import tell
 from tests.test_secrets import everything_of
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tests.kills import (
 from tests.kills import start as start_one
 from tests.provider.test_s3 import s3_url
 from tests.searches import IN_FLIGHT
-from tests.tell import tell
+from tests.terminal import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ __all__ = ["s3_url"]  # a fixture
 
 PROGRAM = """
 import sys
-from airflow_provider_contensis.api.auth import Credentials
+from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 
 url, client_id, client_secret, project_id, destination = sys.argv[1:]

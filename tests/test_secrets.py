@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, redact
 
-from airflow_provider_contensis.api.auth import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.api.errors import ContensisError
 from airflow_provider_contensis.api.retry import RetryPolicy
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.api.token_request import Credentials
+from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
-from tests.memory import FileMemory
+from tests.file_pointer import FilePointer
 from tests.provider.dags import run
 from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
@@ -256,11 +256,11 @@ def test_neither_a_spool_nor_what_leads_to_it_holds_a_secret(
             Response.json({"message": "no"}, 503, {"Retry-After": "3600"}) if pages > 30 else tokens(request)
         )
 
-    memory = FileMemory(tmp_path / "memory.json")
+    pointer = FilePointer(tmp_path / "pointer.json")
     export = ExportRequest.from_arguments(destination=f"{tmp_path}/x.jsonl", page_size=30)
     with Sandbox(small_catalogue, faults=fail_in_the_middle) as sandbox:
         with pytest.raises(ContensisError):
-            export_entries(make_client(sandbox), sandbox.project_id, export, memory=memory)
+            export_entries(make_client(sandbox), sandbox.project_id, export, pointer=pointer)
         kept = [path.read_bytes() for path in tmp_path.iterdir()]
         assert len(kept) == 2
         assert any(b'"entryTitle"' in content for content in kept)

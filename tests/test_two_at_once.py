@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_contensis.api.auth import Credentials, TokenCache
+from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.export import lock
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.api.token_request import Credentials
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+from airflow_provider_contensis.export.storage import s3_lock as lock
+from airflow_provider_contensis.export.storage.local import LocalStorage
+from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 from airflow_provider_contensis.sandbox import Request, Sandbox
 from tests.kills import (
+    EXPIRY,
     PATIENCE,
-    SILENCE,
     LocalPlace,
     S3Place,
     Service,
@@ -100,7 +102,7 @@ def test_of_a_folder_wins_whole_though_both_replace_its_files_at_once(
     run(Service.of(slow, url), place.destination)
     slows = place.files()
     others: list[ForkServerProcess] = []
-    monkeypatch.setattr(lock, "_SILENCE", SILENCE)  # as in the other's process
+    monkeypatch.setattr(lock, "_EXPIRY", EXPIRY)  # as in the other's process
 
     def another_comes() -> None:
         others.append(start(Service.of(quick, url), place.destination))

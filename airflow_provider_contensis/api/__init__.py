@@ -1,1 +1,1 @@
-"""Contensis over HTTP. Nothing here knows of Airflow."""
+"""Contensis over HTTP. Nothing here knows Airflow."""

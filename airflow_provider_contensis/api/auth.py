@@ -1,96 +1,34 @@
-"""Access tokens: OAuth 2.0 client credentials (RFC 6749, section 4.4), as Contensis speaks it.
+"""Access tokens: cached, renewed, masked and sent.
 
-One token for each set of credentials in a process, shared by every client and thread.
+A process holds one token for each set of credentials, shared by every client and thread. The session's
+`ContensisAuth` takes it from a `TokenSource`, which takes it from the `TokenCache` or requests a new one.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
 import os
-import re
 import threading
-import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
 import requests.auth
 
-from airflow_provider_contensis.api.environment import HOST_FIELD, origin
-from airflow_provider_contensis.api.errors import (
-    RETRYABLE_STATUS_CODES,
-    AuthenticationError,
-    ConfigurationError,
-    ContensisError,
-    InvalidResponseError,
-    api_error_class,
-)
-from airflow_provider_contensis.api.retry import parse_retry_after
-from airflow_provider_contensis.api.transport import ContensisSession, exchange, no_auth
+from airflow_provider_contensis.api.environment import origin
+from airflow_provider_contensis.api.token_request import AccessToken, Credentials, request_token
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-log = logging.getLogger(__name__)
-
-TOKEN_PATH = "/authenticate/connect/token"  # noqa: S105 - a path, not a secret
-
-_LEAD_SECONDS = 60.0
-_LEAD_SHARE = 0.1
-_UNKNOWN_LIFETIME = 60.0
-_LONGEST_LIFETIME = 86_400.0
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What a token is asked for with; two equal ones share a token.
-
-    :param root_url: the environment's root URL, without a trailing slash.
-    :param client_id: the API key's client id.
-    :param client_secret: the API key's shared secret.
-    :param scopes: what the token shall allow.
-    """
-
-    root_url: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    scopes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AccessToken:
-    """An access token and the moment from which it is treated as expired.
-
-    :param value: the token itself; opaque.
-    :param expires_at: on the monotonic clock, in seconds, the safety lead already taken off.
-    """
-
-    value: str = field(repr=False)
-    expires_at: float
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the token may still be sent."""
-        return time.monotonic() < self.expires_at
-
-    @property
-    def claims(self) -> Mapping[str, Any]:
-        """What the token says of itself, unverified; for display only, empty where it is unreadable."""
-        try:
-            payload = self.value.split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        except (IndexError, ValueError, RecursionError):
-            return {}
-        return claims if isinstance(claims, dict) else {}
+    from airflow_provider_contensis.api.retry import RetryPolicy
+    from airflow_provider_contensis.api.transport import ContensisSession
 
 
 class TokenCache:
     """Tokens by credentials: bounded, and safe between threads.
 
-    :param max_size: how many sets of credentials to remember; the one unused for longest goes first.
+    :param max_size: number of credentials to remember; the least recently used are dropped first.
     """
 
     def __init__(self, max_size: int = 32) -> None:
@@ -103,10 +41,10 @@ class TokenCache:
     ) -> AccessToken:
         """Return a current token, fetching one if there is none.
 
-        Threads that find none at the same time cause one fetch, and share its failure too.
+        Threads that find none at the same time cause one fetch, and share its failure.
 
-        :param fetch: asks the identity provider for a new token.
-        :param rejected: the token that a call was just refused with; it is not returned again.
+        :param fetch: requests a new token.
+        :param rejected: a token that was just refused; it is not returned again.
         """
         slot = self._slot(credentials)
         if (token := slot.usable(rejected)) is not None:
@@ -120,16 +58,16 @@ class TokenCache:
             return slot.fetch(fetch)
 
     def refresh(self, credentials: Credentials, fetch: Callable[[], AccessToken]) -> AccessToken:
-        """Fetch a new token whatever is remembered, and remember it instead.
+        """Fetch a new token whatever the cache holds, and cache it.
 
-        Waits for nobody: another thread may be asking patiently.
+        It does not wait for other threads, whose request may be in the middle of its retries.
         """
         token = fetch()
         self._slot(credentials).token = token
         return token
 
     def clear(self) -> None:
-        """Forget everything, locks included."""
+        """Forget all tokens, and the locks."""
         self._slots = OrderedDict()
         self._lock = threading.Lock()
 
@@ -167,20 +105,80 @@ class _Slot:
 
 
 SHARED_TOKENS = TokenCache()
-# A lock held by another thread at the moment of a fork would never be released in the child.
+# A lock that another thread holds at the moment of a fork would never be released in the child.
 os.register_at_fork(after_in_child=SHARED_TOKENS.clear)
 
 
-class ContensisAuth(requests.auth.AuthBase):
-    """Puts a bearer token on each request; after a 401, repeats it once with a new token.
+class TokenSource:
+    """The access tokens of one client.
 
-    :param root_url: the one environment the token may be sent to.
-    :param get_token: returns a token's value; its argument is the value just rejected, or None.
+    :param session: the environment's session; tokens are requested through it.
+    :param credentials: of the token requests.
+    :param retry: repeats failed requests.
+    :param cancelled: once set, ends waits between attempts.
+    :param cache: holds the tokens.
+    :param on_new_token: called with each token value before it is first used, by one thread at a time;
+        it masks the token in logs.
     """
 
-    def __init__(self, root_url: str, get_token: Callable[[str | None], str]) -> None:
+    def __init__(
+        self,
+        session: ContensisSession,
+        credentials: Credentials,
+        *,
+        retry: RetryPolicy,
+        cancelled: threading.Event,
+        cache: TokenCache,
+        on_new_token: Callable[[str], None] | None = None,
+    ) -> None:
+        self._session = session
+        self._credentials = credentials
+        self._retry = retry
+        self._cancelled = cancelled
+        self._cache = cache
+        self._on_new_token = on_new_token
+        self._announced: str | None = None
+        self._announcing = threading.Lock()
+
+    def get(self, *, rejected: str | None = None) -> AccessToken:
+        """Return a current token.
+
+        :param rejected: a token that was just refused with 401; another one is returned.
+        :raises AuthenticationError: the credentials were refused.
+        :raises ContensisError: the identity provider could not be reached, or failed.
+        """
+        return self._announce(self._cache.get(self._credentials, self._fetch, rejected=rejected))
+
+    def get_fresh(self) -> AccessToken:
+        """Return a new token, whatever the cache holds; raises as `get`."""
+        return self._announce(self._cache.refresh(self._credentials, self._fetch))
+
+    def _fetch(self) -> AccessToken:
+        return self._retry.call(
+            lambda: request_token(self._session, self._credentials),
+            what="The token request",
+            cancelled=self._cancelled,
+        )
+
+    def _announce(self, token: AccessToken) -> AccessToken:
+        if self._on_new_token is not None:
+            with self._announcing:
+                if token.value != self._announced:
+                    self._on_new_token(token.value)
+                    self._announced = token.value
+        return token
+
+
+class ContensisAuth(requests.auth.AuthBase):
+    """Sends a bearer token with each request; after a 401, repeats the request once with a new token.
+
+    :param root_url: the only environment that the token may be sent to.
+    :param tokens: where tokens come from.
+    """
+
+    def __init__(self, root_url: str, tokens: TokenSource) -> None:
         self._root_url = root_url
-        self._get_token = get_token
+        self._tokens = tokens
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Authorize a request; called by requests for each one.
@@ -191,16 +189,16 @@ class ContensisAuth(requests.auth.AuthBase):
             raise ConfigurationError(
                 f"This session carries an access token for {self._root_url} and calls no other host."
             )
-        token = self._get_token(None)
+        token = self._tokens.get().value
         request.headers["Authorization"] = f"Bearer {token}"
 
         def replay_once(response: requests.Response, **kwargs: Any) -> requests.Response:
             if response.status_code != requests.codes.unauthorized:
                 return response
-            _ = response.content  # reads the body, so that the connection can be used again
+            _ = response.content  # read, so that the connection can be reused
             response.close()
             again = response.request.copy()
-            again.headers["Authorization"] = f"Bearer {self._get_token(token)}"
+            again.headers["Authorization"] = f"Bearer {self._tokens.get(rejected=token).value}"
             if hasattr(again.body, "read"):
                 requests.utils.rewind_body(again)
             repeated: requests.Response = response.connection.send(again, **kwargs)
@@ -210,125 +208,3 @@ class ContensisAuth(requests.auth.AuthBase):
 
         request.hooks["response"].append(replay_once)
         return request
-
-
-def request_token(session: ContensisSession, credentials: Credentials, **kwargs: Any) -> AccessToken:
-    """Ask the identity provider for a token: one request, no retry.
-
-    :param session: the environment's session.
-    :param kwargs: more arguments for the request, such as `timeout`.
-    :raises AuthenticationError: the credentials were refused; says which field to mend.
-    :raises InvalidResponseError: the answer is not a token.
-    :raises APIError: the identity provider failed (408, 429 or 5xx).
-    :raises TransportError: no answer.
-    """
-    # By the monotonic clock and from before the request: a token must not outlive the server's own count.
-    asked_at = time.monotonic()
-    response = exchange(
-        session,
-        "POST",
-        f"{credentials.root_url}{TOKEN_PATH}",
-        data={
-            "grant_type": "client_credentials",
-            "client_id": credentials.client_id,
-            "client_secret": credentials.client_secret,
-            "scope": " ".join(credentials.scopes),
-        },
-        headers={"Accept": "application/json"},
-        auth=no_auth,
-        **kwargs,
-    )
-    body = _json_object(response)
-    if response.status_code in RETRYABLE_STATUS_CODES or response.status_code >= 500:
-        raise api_error_class(response.status_code)(
-            f"The identity provider of {credentials.root_url} failed with status {response.status_code}.",
-            status_code=response.status_code,
-            retry_after=parse_retry_after(response.headers.get("Retry-After")),
-        )
-    if not response.ok:
-        raise _refusal(credentials, response, body)
-    value = body.get("access_token") if body is not None else None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value.strip():
-        raise InvalidResponseError(_not_an_identity_provider(credentials.root_url, response, body))
-    lifetime = _lifetime(body.get("expires_in") if body is not None else None)
-    lead = min(_LEAD_SECONDS, lifetime * _LEAD_SHARE)
-    return AccessToken(value, expires_at=asked_at + lifetime - lead)
-
-
-def _refusal(
-    credentials: Credentials, response: requests.Response, body: Mapping[str, Any] | None
-) -> AuthenticationError:
-    code = body.get("error") if body is not None else None
-    # RFC 6749's codes are of this form; anything else may be an echo of what was sent.
-    code = code if isinstance(code, str) and re.fullmatch("[a-z_]{1,40}", code) else None
-    scopes = " ".join(credentials.scopes)
-    sentence = {
-        "invalid_client": (
-            "The identity provider does not accept these credentials: check 'Client ID' and 'Shared secret' "
-            "against the API key in Contensis, and that the key is enabled."
-        ),
-        "invalid_scope": (
-            f"The identity provider does not grant the scopes asked for ({scopes}): check 'Scopes', "
-            "which names scopes that do not exist or that this API key may not have."
-        ),
-        "unauthorized_client": (
-            "This API key may not use the client credentials flow: check 'Client ID', "
-            "and that this flow is enabled for the key in Contensis."
-        ),
-        "unsupported_grant_type": (
-            "The identity provider does not offer the client credentials flow: "
-            f"check that '{HOST_FIELD}' names a Contensis environment."
-        ),
-    }.get(code or "")
-    if sentence is None and response.status_code in {400, 401} and body is not None:
-        sentence = (
-            "The identity provider refused the credentials: "
-            "check 'Client ID', 'Shared secret' and 'Scopes' against the API key in Contensis."
-        )
-    if sentence is None:
-        sentence = _not_an_identity_provider(credentials.root_url, response, body)
-    return AuthenticationError(sentence, status_code=response.status_code, error=code)
-
-
-def _not_an_identity_provider(
-    root_url: str, response: requests.Response, body: Mapping[str, Any] | None
-) -> str:
-    if not response.content.strip():
-        found = "an empty answer"
-    elif "html" in response.headers.get("Content-Type", "").lower():
-        found = "an HTML page"
-    elif body is None:
-        found = "an answer that is not JSON"
-    else:
-        found = "JSON without a usable access_token"
-    return (
-        f"{root_url}{TOKEN_PATH} gave {found} with status {response.status_code} where a token was expected: "
-        f"check that '{HOST_FIELD}' is the root of a Contensis environment and not a website."
-    )
-
-
-def _json_object(response: requests.Response) -> dict[str, Any] | None:
-    try:
-        body = json.loads(response.content)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _lifetime(expires_in: object) -> float:
-    """Return a token's lifetime in seconds.
-
-    RFC 6749 (5.1) lets a provider leave `expires_in` out. What is no positive number says nothing:
-    the token is then kept for a minute, and a 401 ends it sooner.
-    """
-    try:
-        seconds = float(expires_in) if isinstance(expires_in, int | float | str) else 0.0
-    except (ValueError, OverflowError):
-        seconds = 0.0
-    if isinstance(expires_in, bool) or not seconds > 0:
-        log.warning(
-            "The identity provider gave no usable expires_in; the token is kept for %d seconds",
-            _UNKNOWN_LIFETIME,
-        )
-        return _UNKNOWN_LIFETIME
-    return min(seconds, _LONGEST_LIFETIME)

@@ -1,4 +1,4 @@
-"""What a person writes to say which Contensis environment they mean, read strictly."""
+"""The address of a Contensis environment, as a person writes it: a URL, a host name or an alias."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
 
 HOST_FIELD = "Contensis URL or alias"
-# ASCII, or a long s would pass for an s.
+# ASCII only, or a long s (U+017F) would match an s.
 _FLAGS = re.IGNORECASE | re.ASCII
 _ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", _FLAGS)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -20,12 +20,12 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 def root_url(host: str | None, port: int | str | None = None) -> str:
     """Return the root URL of a Contensis environment, without a trailing slash.
 
-    The alias `example` alone stands for `https://cms-example.cloud.contensis.com`
-    (API notes, section 1). A host name without a scheme means https; a loopback
-    host without one means http, which is allowed for loopback hosts only.
+    The alias `example` stands for `https://cms-example.cloud.contensis.com` (docs/contensis-api.md,
+    "Hosts"). A host name without a scheme means https; a loopback host without one means http, which
+    is allowed for loopback hosts only.
 
-    :param host: a URL, a host name, or an alias; blanks around it and trailing slashes do not matter.
-    :param port: a TCP port; None, 0 and blank mean the scheme's own.
+    :param host: a URL, a host name or an alias; surrounding spaces and trailing slashes do not matter.
+    :param port: a TCP port; None, 0 and empty mean the scheme's default.
     :raises ConfigurationError: names the field and what to write instead.
     """
     text = (host or "").strip()
@@ -55,7 +55,7 @@ def root_url(host: str | None, port: int | str | None = None) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Return the scheme, host and port that a URL leads to."""
+    """Return the scheme, host and port of a URL."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
@@ -96,12 +96,12 @@ def _split(text: str) -> SplitResult:
         raise ConfigurationError(f"'{HOST_FIELD}' must start with https://, such as {example}.")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(
-            f"'{HOST_FIELD}' must not hold a user name or password: "
-            "the client id goes into 'Client ID', the shared secret into 'Shared secret'."
+            f"'{HOST_FIELD}' must not contain a user name or password: "
+            "put the client id into 'Client ID' and the shared secret into 'Shared secret'."
         )
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"'{HOST_FIELD}' must be the root of the environment, without anything after the host: "
+            f"'{HOST_FIELD}' must be the root of the environment, with nothing after the host: "
             f"write {parts.scheme}://{parts.netloc}"
         )
     return parts
@@ -110,12 +110,12 @@ def _split(text: str) -> SplitResult:
 def _port(parts: SplitResult, field: int | str | None) -> int | None:
     try:
         port = int(str(field).strip() or 0) if field is not None else 0
-    except (ValueError, RecursionError):
+    except ValueError:
         port = -1
     if not 0 <= port <= 65535:
         raise ConfigurationError("'Port' must be a number from 1 to 65535, or empty.")
     if port and parts.port and port != parts.port:
         raise ConfigurationError(
-            f"'{HOST_FIELD}' says port {parts.port} but 'Port' says {port}: give it in one place only."
+            f"'{HOST_FIELD}' has port {parts.port} but 'Port' has {port}: give it in one place only."
         )
     return port or parts.port or None

@@ -1,7 +1,7 @@
-"""When and how long to wait before trying again.
+"""Retries: which failures, how often, and how long to wait before the next attempt.
 
-Retries stand above authentication, so that a repeated call carries a current token,
-and they see the whole answer, so that a body cut short counts as a failure too.
+Retries wrap authentication, so that a repeated call carries a current token, and they see the
+whole answer, so that a body cut short is a failure too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from airflow_provider_contensis.api.errors import ContensisError
+from airflow_provider_contensis.exceptions import ContensisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how patiently a failed call is repeated.
+    """How failed calls are repeated.
 
-    Waits grow exponentially with full jitter. A `Retry-After` is a floor that is never
-    undercut; where it asks for more than `max_wait`, the error is raised and carries it.
+    Waits grow exponentially with full jitter. A `Retry-After` is a lower bound; if it exceeds
+    `max_wait`, the error is raised and carries it.
 
-    :param attempts: calls at the most, the first one included.
+    :param attempts: maximum number of calls, the first one included.
     :param initial_wait: upper bound of the first wait, in seconds.
     :param max_wait: upper bound of any wait, in seconds.
     :param total: no wait begins that would end later than this after the first call, in seconds.
@@ -46,9 +46,9 @@ class RetryPolicy:
     def call(self, attempt: Callable[[], T], *, what: str, cancelled: threading.Event | None = None) -> T:
         """Return what `attempt` returns, repeating it while it fails with a retryable error.
 
-        :param attempt: makes one call; its `ContensisError`s say whether they are retryable.
-        :param what: names the call in the warning logged for each wait.
-        :param cancelled: once set, no further wait or call is begun.
+        :param attempt: makes one call; a `ContensisError` says whether it is retryable.
+        :param what: names the call in the warning that is logged for each wait.
+        :param cancelled: once set, no further wait or call begins.
         :raises ContensisError: the last failure.
         """
         cancelled = cancelled or threading.Event()
@@ -92,7 +92,7 @@ def parse_retry_after(value: str | None) -> float | None:
     """Return the seconds a `Retry-After` header asks to wait (RFC 9110, section 10.2.3).
 
     :param value: the header: whole seconds or an HTTP date.
-    :return: seconds from now, never negative; None where the header is absent or unreadable.
+    :return: seconds from now, never negative; None if the header is absent or unreadable.
     """
     text = (value or "").strip()
     if text.isdecimal():
@@ -107,7 +107,7 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def _is_retryable(error: BaseException) -> bool:
-    # What a policy further in has given up on, such as a token that can't be had, is not tried anew here.
+    # An inner policy, such as that of the token request, has already retried this.
     return isinstance(error, ContensisError) and error.retryable and not error.retries_exhausted
 
 

@@ -1,1 +1,1 @@
-"""Entries to files. Nothing here knows of Airflow."""
+"""Entries to files. Nothing here knows Airflow."""

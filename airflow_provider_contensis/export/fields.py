@@ -1,17 +1,20 @@
-"""Keeping only some fields of entries, every digit of them as served."""
+"""Keeping only some fields of entries, each value as served."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_contensis.api.errors import ConfigurationError, InvalidResponseError
+from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# An exported row must still say which entry it is.
+    from airflow_provider_contensis.api.resources import ContentType
+
+# A row must still identify its entry.
 ALWAYS_KEPT = ("sys.id", "sys.language", "sys.contentTypeId")
 
 _OF_EVERY_ENTRY = {"sys", "entryTitle", "entryDescription", "entryThumbnail", "entryTags"}
@@ -35,10 +38,10 @@ def field_tree(paths: Iterable[str]) -> FieldTree:
     return tree
 
 
-def check_fields(paths: Iterable[str], content_types: Sequence[Mapping[str, Any]]) -> None:
+def check_fields(paths: Iterable[str], content_types: Sequence[ContentType]) -> None:
     """Refuse a path that no content type has: the rows would lack it in silence.
 
-    :raises ConfigurationError: names the path, and the fields there are.
+    :raises ConfigurationError: names the path, and the fields that exist.
     """
     known = {
         str(field.get("id"))
@@ -49,12 +52,16 @@ def check_fields(paths: Iterable[str], content_types: Sequence[Mapping[str, Any]
     for path in paths:
         name = path.partition(".")[0]
         if known and name not in known | _OF_EVERY_ENTRY:
-            there_are = ", ".join(sorted(known))
-            raise ConfigurationError(f"fields names {path!r}, but the content types have: {there_are}.")
+            similar = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {similar[0]!r}?" if similar else ""
+            raise ConfigurationError(
+                f"fields contains {path!r}, which does not exist.{hint} "
+                f"Available: {', '.join(sorted(known))}."
+            )
 
 
 def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
-    """Return an entry with only the fields of a tree, in the order and the very digits as served.
+    """Return an entry with only the fields of a tree, in the order and with the values as served.
 
     A path that leads through an array applies to each of its objects.
     """
@@ -62,7 +69,7 @@ def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
         return msgspec.Raw(_keep(entry, tree))
     except (msgspec.MsgspecError, RecursionError):
         raise InvalidResponseError(
-            "An entry is nested too deeply to choose fields of, or a field's name is no text."
+            "Cannot select the fields of an entry: it is nested too deeply, or a field's name is not text."
         ) from None
 
 

@@ -1,206 +1,183 @@
-"""Cutting what is asked for into windows that can be read side by side.
-
-No query of the service can be trusted past 10,000 rows (API notes, section 4.6), so what is larger than a
-page is cut by `sys.version.created`: that time never changes, so no entry moves between windows while they
-are read. The windows of a query cover it by construction: the first has no lower bound, the last no upper
-one, and one more asks for entries without a time, unless there are none.
-"""
+"""The plan of a read: what there is of what is asked for, cut into windows that are read side by side."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from math import ceil
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.api.errors import ExportError
-from airflow_provider_contensis.api.query import CREATED
-from airflow_provider_contensis.api.times import as_datetime
+from airflow_provider_contensis.exceptions import ConfigurationError, ExportError
+from airflow_provider_contensis.export.cut import cut_to_pages
+from airflow_provider_contensis.export.model import Measure, Plan, Slice, Window
+from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.api.query import Clause
-    from airflow_provider_contensis.export.formats.base import ContentType
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
 
-_MOST_PARTS = 10_000
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_HEX_DIGITS = "0123456789abcdef"
-_LONGEST_PREFIX = 8
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.api.resources import Clause, ContentType
+    from airflow_provider_contensis.export.model import EntryQuery
+    from airflow_provider_contensis.export.page import Page
+    from airflow_provider_contensis.export.search import WindowSearch
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Window:
-    """A part of a query, as plain data.
+class Planner:
+    """Plans the read of one query.
 
-    :param language: of its entries.
-    :param content_type_id: of its entries; None where the query names no single one.
-    :param query: the search clauses of the whole query.
-    :param created_from: its lower bound in created time, None for none.
-    :param created_to: its upper bound, exclusive, None for none.
-    :param undated: whether it holds the entries without a created time.
-    :param id_prefix: what its entries' ids start with, where time could not separate them.
-    :param other_ids: whether no hexadecimal digit follows that prefix.
+    :param client: lists languages and content types.
+    :param project_id: the project to read from.
+    :param query: which entries.
+    :param search: counts them.
     """
 
-    language: str
-    content_type_id: str | None
-    query: tuple[Clause, ...]
-    created_from: str | None = None
-    created_to: str | None = None
-    undated: bool = False
-    id_prefix: str = ""
-    other_ids: bool = False
+    def __init__(
+        self, client: ContensisClient, project_id: str, query: EntryQuery, search: WindowSearch
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._query = query
+        self._search = search
 
-    @property
-    def part(self) -> tuple[str | None, str]:
-        """What its query asks for: the content type and the language."""
-        return self.content_type_id, self.language
+    def plan(self) -> Plan:
+        """Return the plan.
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all of its query."""
-        return self == Window(self.language, self.content_type_id, self.query)
-
-    @property
-    def cut_by(self) -> Literal["created", "id", "nothing"]:
-        """What it can be cut by, should it turn out too large."""
-        if self.other_ids or len(self.id_prefix) >= _LONGEST_PREFIX:
-            return "nothing"
-        return "id" if self.undated or self.id_prefix else "created"
-
-    @property
-    def where(self) -> list[Clause]:
-        """Its search clauses."""
-        clauses = list(self.query)
-        if self.undated:
-            clauses.append({"field": CREATED, "exists": False})
-        if self.created_from is not None:
-            clauses.append({"field": CREATED, "greaterThanOrEqualTo": self.created_from})
-        if self.created_to is not None:
-            clauses.append({"field": CREATED, "lessThan": self.created_to})
-        if self.id_prefix:
-            clauses.append({"field": "sys.id", "startsWith": self.id_prefix})
-        if self.other_ids:
-            starts = [{"field": "sys.id", "startsWith": self.id_prefix + digit} for digit in _HEX_DIGITS]
-            clauses.append({"not": {"or": starts}})
-        return clauses
-
-    def may_hold(self, entry_id: str) -> bool:
-        """Return whether it asks for an entry's id."""
-        prefix, text = self.id_prefix, entry_id.lower()
-        follows = text[len(prefix) : len(prefix) + 1]
-        return text.startswith(prefix) and not (self.other_ids and follows and follows in _HEX_DIGITS)
-
-    def __str__(self) -> str:
-        name = f"{self.content_type_id or 'other content types'} in {self.language}"
-        if self.undated:
-            name += ", without a created time"
-        if self.created_from or self.created_to:
-            name += f", created from {self.created_from or 'the beginning'} to {self.created_to or 'now'}"
-        if self.id_prefix:
-            name += f", ids starting with {self.id_prefix}"
-        if self.other_ids:
-            name += ", other ids"
-        return name
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How large a window is.
-
-    :param total: how many entries it holds, as far as the service tells.
-    :param first: the created time of its first entry, None if hidden or not asked for.
-    :param last: the created time of its last entry, None if hidden or not asked for.
-    :param undated: whether it may hold entries without a created time.
-    """
-
-    total: int
-    first: str | None = None
-    last: str | None = None
-    undated: bool = True
-
-
-class Part(NamedTuple):
-    """One content type in one language.
-
-    :param window: all of it.
-    :param total: how many entries it holds.
-    """
-
-    window: Window
-    total: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be read, as plain data.
-
-    :param content_types: the definitions of those asked for, sorted by id.
-    :param parts: what there is of them, in the order in which it is read.
-    :param windows: the same, cut small enough to be read whole.
-    """
-
-    content_types: tuple[ContentType, ...]
-    parts: tuple[Part, ...]
-    windows: tuple[Window, ...]
-
-    @property
-    def total(self) -> int:
-        """How many entries there are to read."""
-        return sum(part.total for part in self.parts)
-
-
-def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list[Window]:
-    """Return windows that together are the given one, in the order of its entries.
-
-    :param aim: how many entries each should hold at the most, if they were spread evenly.
-    :param at_once: how many are read at a time; they shall come out even.
-    :raises ExportError: it can't be cut any further.
-    """
-    if window.cut_by == "created":
-        lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
-        begin = as_datetime(measure.first) or lower or _EARLIEST
-        end = as_datetime(measure.last) or upper or datetime.now(UTC)
-        # A service that ignores bounds would else be asked the same for ever.
-        begin, end = max(begin, lower or begin), min(end, upper or end)
-        parts = max(2, ceil(min(measure.total, aim * _MOST_PARTS) / aim))
-        if parts > at_once:
-            parts = ceil(parts / at_once) * at_once
-        if marks := _marks(begin, end, parts):
-            return _cut_by_created(window, marks, undated=measure.undated)
-    return _cut_by_id(window)
-
-
-def mark(moment: datetime) -> str:
-    """Return a time in UTC as an operand, cut to the millisecond: the search index resolves no finer."""
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-
-
-def _marks(begin: datetime, end: datetime, parts: int) -> list[str]:
-    """Return the times that cut a range into equal parts, without repetition."""
-    marks: list[datetime] = []
-    for number in range(1, parts):
-        moment = begin + (end - begin) * number / parts
-        moment -= timedelta(microseconds=moment.microsecond % 1000)
-        if begin < moment <= end and (not marks or moment > marks[-1]):
-            marks.append(moment)
-    return [mark(moment) for moment in marks]
-
-
-def _cut_by_created(window: Window, marks: list[str], *, undated: bool) -> list[Window]:
-    bounds = [window.created_from, *marks, window.created_to]
-    parts = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(bounds)]
-    if window.is_whole and undated:
-        # No range holds an entry without a created time.
-        parts.append(replace(window, undated=True))
-    return parts
-
-
-def _cut_by_id(window: Window) -> list[Window]:
-    if window.cut_by == "nothing":
-        raise ExportError(
-            f"{window}: more entries than a page holds can't be told apart by created time or id. "
-            "Set a larger page_size, or narrow the export with content_type_id, language or where."
+        :raises ConfigurationError: the project has no such content type or language.
+        :raises ContensisError: the service could not be asked.
+        """
+        self._client.access_token()  # so that a refusal happens once, not in each of two threads
+        with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
+            listed = thread.submit(self._content_types)
+            languages = self._languages()
+            content_types = listed.result()
+        content_type_ids = [content_type["id"] for content_type in content_types]
+        wholes = [
+            Window(language, id_, self._query.clauses(language=language, content_type=clause))
+            for (id_, clause), language in product(self._choices(content_type_ids), languages)
+        ]
+        slices, windows = [], []
+        for window, measure in zip(wholes, self._measure_all(wholes), strict=True):
+            if measure.total == 0:
+                continue
+            if window.content_type_id is None:
+                log.warning(
+                    "%s in %s of content types that the project does not list: exporting them, too",
+                    count(measure.total, "entry", "entries"),
+                    window.language,
+                )
+            slices.append(Slice(window, measure.total))
+            windows += self._cut(window, measure)
+        plan = Plan(content_types, tuple(slices), tuple(windows))
+        log.info(
+            "Plan: %s in %s; content types: %s; languages: %s",
+            count(plan.total, "entry", "entries"),
+            count(len(windows), "window"),
+            ", ".join(content_type_ids) or "none",
+            ", ".join(languages) or "none",
         )
-    prefixes = [window.id_prefix + digit for digit in _HEX_DIGITS]
-    return [*(replace(window, id_prefix=prefix) for prefix in prefixes), replace(window, other_ids=True)]
+        if not windows:
+            log.warning("No entries matched. Check where, changed_from/changed_to and the API key's role")
+        return plan
+
+    def _languages(self) -> tuple[str, ...]:
+        project = self._client.get_project(self._project_id, api=self._query.api)
+        supported: Any = project.get("supportedLanguages") or [project.get("primaryLanguage")]
+        asked = self._query.languages
+        if not isinstance(supported, list) or not all(isinstance(name, str) and name for name in supported):
+            if asked is None:
+                # An export without any language would be empty, and claim to be complete.
+                raise ExportError(f"Project {self._project_id!r} lists no languages: set language.")
+            return asked
+        known = {language.lower(): language for language in supported}
+        return tuple(known.values()) if asked is None else self._resolve("language", asked, known)
+
+    def _content_types(self) -> tuple[ContentType, ...]:
+        query = self._query
+        listed = self._client.list_content_types(
+            self._project_id,
+            version_status="latest" if query.api == "management" else "published",
+            api=query.api,
+        )
+        by_id = {item["id"]: item for item in listed if isinstance(item.get("id"), str)}
+        # The service ignores case, so ids that differ only in case would be read twice.
+        by_id = {id_: by_id[id_] for id_ in {id_.lower(): id_ for id_ in by_id}.values()}
+        formats = {id_: str(item.get("dataFormat") or "entry").lower() for id_, item in by_id.items()}
+        wanted = {query.data_format} if query.data_format else {"entry", "asset"}
+        if query.content_type_ids is None:
+            return tuple(by_id[id_] for id_ in sorted(by_id) if formats[id_] in wanted)
+        known = {id_.lower(): id_ for id_ in by_id}
+        ids = self._resolve("content_type_id", query.content_type_ids, known)
+        for id_ in ids:
+            if formats[id_] not in wanted:
+                raise ConfigurationError(
+                    f"content_type_id {id_!r} has the data format {formats[id_]!r}, "
+                    f"but data_format is {query.data_format!r}: set it to {formats[id_]!r}."
+                )
+        return tuple(by_id[id_] for id_ in sorted(ids))
+
+    def _resolve(self, argument: str, asked: Iterable[str], known: dict[str, str]) -> tuple[str, ...]:
+        """Return names as the project spells them.
+
+        :param known: the project's spelling by the lower-case name.
+        :raises ConfigurationError: the project has no such name; an empty export would hide the slip.
+        """
+        for name in asked:
+            if name.lower() not in known:
+                raise ConfigurationError(
+                    f"{argument} {name!r} is not in project {self._project_id!r}, which has: "
+                    f"{', '.join(sorted(known.values())) or 'none that this API key may see'}."
+                )
+        return tuple(dict.fromkeys(known[name.lower()] for name in asked))
+
+    def _choices(self, content_type_ids: Sequence[str]) -> list[tuple[str | None, Clause]]:
+        """Return a clause for each content type, and one for content types that are not listed."""
+        choices: list[tuple[str | None, Clause]] = [
+            (id_, {"field": "sys.contentTypeId", "equalTo": id_}) for id_ in content_type_ids
+        ]
+        if self._query.content_type_ids is None:
+            listed = {"field": "sys.contentTypeId", "in": list(content_type_ids)}
+            choices.append(
+                (None, {"not": listed} if content_type_ids else {"field": "sys.id", "exists": True})
+            )
+        return choices
+
+    def _measure_all(self, windows: Sequence[Window]) -> list[Measure]:
+        search = self._search
+        with search.threads() as executor:
+            # With few windows, spare requests ask early for what a large window needs; with many, most
+            # would ask in vain.
+            spare = search.concurrency // max(1, len(windows)) - 1
+            measures = []
+            for window in windows:
+                last = executor.submit(search.last, window) if spare >= 1 else None
+                undated = replace(window, undated=True)
+                rest = [executor.submit(search.first, undated) for _ in range(2)] if spare >= 3 else []
+                measures.append(executor.submit(self._measure, window, last, rest))
+            return [measure.result() for measure in measures]
+
+    def _measure(self, window: Window, last: Future[Page] | None, rest: Sequence[Future[Page]]) -> Measure:
+        """Return the size of a window, and its range if it is larger than a page.
+
+        :param last: the page with its last entry, if that was asked for already.
+        :param rest: pages with its first entry without a created time, if they were asked for already.
+        """
+        if last is None:
+            page, far = self._search.confirmed(window, 1), None
+        else:
+            page, far = self._search.first(window), last.result()
+        total = max(page.total, far.total if far else 0)
+        if total <= self._search.limits.page_size:
+            return Measure(total)
+        measure = self._search.measure(window, replace(page, total=total), far)
+        # Asked twice: an empty page does not prove which query it answers.
+        return replace(measure, undated=any(each.result().total for each in rest) or not rest)
+
+    def _cut(self, window: Window, measure: Measure) -> list[Window]:
+        page_size = self._search.limits.page_size
+        if measure.total <= page_size:
+            return [window]
+        return cut_to_pages(window, measure, page_size=page_size, concurrency=self._search.concurrency)

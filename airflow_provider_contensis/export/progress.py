@@ -1,4 +1,4 @@
-"""How far an export is, told at a calm pace."""
+"""Progress of an export, logged every few seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-_CALM_SECONDS = 10.0
+_INTERVAL_SECONDS = 10.0
 
 
 class Progress:
@@ -17,22 +17,22 @@ class Progress:
         self.begin(0)
 
     def begin(self, total: int) -> None:
-        """Start counting towards a total."""
+        """Start to count towards a total."""
         self._total = total
         self._read = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._logged = time.monotonic()
 
     def add(self, entries: int) -> None:
-        """Count entries, and tell where that is due; 0 only tells."""
+        """Count entries, and log the progress if that is due."""
         self._read += entries
         now = time.monotonic()
-        if now - self._told < _CALM_SECONDS:
+        if now - self._logged < _INTERVAL_SECONDS:
             return
-        self._told = now
+        self._logged = now
         rate = self._read / (now - self._started)
-        left = f"about {(self._total - self._read) / rate:.0f} s left" if rate > 0 else "none yet"
+        left = f"about {(self._total - self._read) / rate:.0f} s left" if rate > 0 else "no estimate yet"
         log.info(
-            "Read %s of %s entries (%d %%), %.0f a second, %s",
+            "Read %s of %s entries (%d%%), %.0f per second, %s",
             f"{self._read:,}",
             f"{self._total:,}",
             100 * self._read / max(self._total, 1),

@@ -1,63 +1,96 @@
-"""What an export is asked to do: every argument checked before anything is read."""
+"""The arguments of an export, as operators and templates give them, checked before anything is read.
+
+The names are the operators' own; defaults come from the dataclasses that hold the checked values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
-from airflow_provider_contensis.api.query import EntryQuery, names, one_of, whole_number
+from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
+from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.destination import Destination
 from airflow_provider_contensis.export.formats.base import FormatOptions
+from airflow_provider_contensis.export.model import EntryQuery
+from airflow_provider_contensis.utils.arguments import flag, json_value, names, one_of, whole_number
+from airflow_provider_contensis.utils.json import is_json_serializable
+from airflow_provider_contensis.utils.times import query_time, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from datetime import datetime
+    from typing import Unpack
 
 DEFAULT_PAGE_SIZE = 500
 DEFAULT_CONCURRENCY = 4
-MOST_PAGE_SIZE = 10_000  # API notes, section 4.5
-MOST_CONCURRENCY = 32
+MAX_PAGE_SIZE = 10_000  # docs/contensis-api.md, "Paging"
+MAX_CONCURRENCY = 32
+MAX_LINK_DEPTH = 10  # docs/contensis-api.md, "Management and Delivery"
+
+
+class QueryArguments(TypedDict, total=False):
+    """Which entries; the meaning of each is in `ContensisExportEntriesOperator`."""
+
+    content_type_id: str | Iterable[str] | None
+    language: str | Iterable[str] | None
+    version_status: VersionStatus | str
+    data_format: DataFormat | str | None
+    where: str | Clause | Iterable[Clause] | None
+    changed_from: str | datetime | None
+    changed_to: str | datetime | None
+    api: Api | str
+    link_depth: int | str | None
+    field_link_depths: str | Mapping[str, int | str] | None
+
+
+class ReadArguments(TypedDict, total=False):
+    """How entries are read."""
+
+    page_size: int | str
+    max_concurrent_requests: int | str
+
+
+class FormatArguments(TypedDict, total=False):
+    """Choices within a file format."""
+
+    escape_formulas: bool | str
+    parquet_mode: Literal["typed", "raw"] | str
+    on_type_mismatch: Literal["fail", "raw"] | str
+
+
+class ExportArguments(QueryArguments, ReadArguments, FormatArguments, total=False):
+    """One export."""
+
+    destination: Required[str]
+    file_format: str | None
+    compression: str | None
+    fields: str | Iterable[str] | None
+    start_over: bool | str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How entries are read.
 
-    :param page_size: entries a page.
-    :param max_concurrent_requests: pages asked for at the same time.
+    :param page_size: entries a page, 1 to 10,000.
+    :param max_concurrent_requests: requests in flight, 1 to 32.
     """
 
     page_size: int = DEFAULT_PAGE_SIZE
     max_concurrent_requests: int = DEFAULT_CONCURRENCY
 
-    @classmethod
-    def from_arguments(
-        cls,
-        *,
-        page_size: int | str = DEFAULT_PAGE_SIZE,
-        max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
-    ) -> ReadOptions:
-        """Return the options that a person's arguments mean.
-
-        :raises ConfigurationError: names the argument and what it may be.
-        """
-        return cls(
-            page_size=whole_number("page_size", page_size, 1, MOST_PAGE_SIZE),
-            max_concurrent_requests=whole_number(
-                "max_concurrent_requests", max_concurrent_requests, 1, MOST_CONCURRENCY
-            ),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """One export.
+    """One export, all its arguments checked.
 
     :param query: which entries.
     :param destination: where they go.
     :param fields: the field paths to keep; None for whole entries.
     :param options: how they are read.
-    :param start_over: read everything afresh, even if an earlier try has read some of it.
-    :param format_options: what may be chosen of the format.
+    :param start_over: read everything, even if an earlier attempt has read some of it.
+    :param format_options: choices within the file format.
     """
 
     query: EntryQuery
@@ -68,39 +101,132 @@ class ExportRequest:
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
     @classmethod
-    def from_arguments(
-        cls,
-        *,
-        destination: str,
-        file_format: str | None = None,
-        compression: str | None = None,
-        fields: str | Iterable[str] | None = None,
-        page_size: int | str = DEFAULT_PAGE_SIZE,
-        max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
-        start_over: bool | str = False,
-        guard_formulas: bool | str = False,
-        parquet_mode: str = "typed",
-        misfits: str = "fail",
-        **query: Any,
-    ) -> ExportRequest:
-        """Return the request that a person's arguments mean, as an operator or a template gives them.
+    def from_arguments(cls, **arguments: Unpack[ExportArguments]) -> ExportRequest:
+        """Return the request that arguments describe.
 
-        :param query: as in `EntryQuery.from_arguments`.
-        :raises ConfigurationError: names the argument and what it may be.
+        :raises ConfigurationError: names the argument and its choices.
         """
+        given: dict[str, Any] = {**arguments}
+
+        def take(of: type) -> dict[str, Any]:
+            return {name: given.pop(name) for name in [*given] if name in of.__annotations__}
+
+        fields, start_over = given.pop("fields", None), given.pop("start_over", False)
         return cls(
-            query=EntryQuery.from_arguments(**query),
-            destination=Destination.from_arguments(
-                destination, file_format=file_format, compression=compression
-            ),
-            fields=names("fields", fields),
-            options=ReadOptions.from_arguments(
-                page_size=page_size, max_concurrent_requests=max_concurrent_requests
-            ),
-            start_over=one_of("start_over", start_over, Literal["true", "false"]) == "true",
-            format_options=FormatOptions(
-                guard_formulas=one_of("guard_formulas", guard_formulas, Literal["true", "false"]) == "true",
-                parquet_mode=one_of("parquet_mode", parquet_mode, Literal["typed", "raw"]),
-                misfits=one_of("misfits", misfits, Literal["fail", "raw"]),
-            ),
+            query=entry_query(**take(QueryArguments)),
+            options=read_options(**take(ReadArguments)),
+            format_options=FormatOptions(**_parse(take(FormatArguments), _FORMAT_ARGUMENTS)),
+            fields=None if fields is None else names("fields", fields),
+            start_over=flag("start_over", start_over),
+            destination=Destination.from_arguments(**given),
         )
+
+
+def entry_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
+    """Return the query that arguments describe.
+
+    :raises ConfigurationError: names the argument and its choices.
+    """
+    given = _parse(arguments, _QUERY_ARGUMENTS)
+    for argument, name in (("content_type_id", "content_type_ids"), ("language", "languages")):
+        if argument in given:
+            given[name] = given.pop(argument)
+    query = EntryQuery(**given)
+    if query.changed_from and query.changed_to and sort_key(query.changed_from) >= sort_key(query.changed_to):
+        raise ConfigurationError(
+            f"changed_from ({query.changed_from}) must be earlier than changed_to ({query.changed_to}). "
+            "In Airflow 3, the interval of a cron schedule has no length: "
+            "see 'Only what has changed' in the README."
+        )
+    if query.api != "delivery":
+        for name in ("link_depth", "field_link_depths"):
+            if getattr(query, name) is not None:
+                raise ConfigurationError(
+                    f"{name} needs api='delivery': the Management API never resolves links."
+                )
+    return query
+
+
+def read_options(**arguments: Unpack[ReadArguments]) -> ReadOptions:
+    """Return the options that arguments describe.
+
+    :raises ConfigurationError: names the argument and its bounds.
+    """
+    return ReadOptions(**_parse(arguments, _READ_ARGUMENTS))
+
+
+Parser = Callable[[str, Any], Any]
+
+
+def _parse(arguments: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    if unknown := set(arguments) - set(parsers):
+        raise TypeError(f"unexpected argument {min(unknown)!r}")
+    return {name: parsers[name](name, value) for name, value in arguments.items()}
+
+
+def _choice(choices: Any) -> Parser:
+    return lambda name, value: one_of(name, value, choices)
+
+
+def _number(minimum: int, maximum: int) -> Parser:
+    return lambda name, value: whole_number(name, value, minimum, maximum)
+
+
+def _optional(parser: Parser, default: Any = None) -> Parser:
+    return lambda name, value: default if value is None else parser(name, value)
+
+
+def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> Mapping[str, int] | None:
+    depths = json_value(value)
+    if depths is None:
+        return None
+    if not isinstance(depths, Mapping) or not all(isinstance(path, str) and path.strip() for path in depths):
+        raise ConfigurationError(
+            f'{argument} must map field paths to depths, such as {{"director": 1}}, or be the same as JSON.'
+        )
+    return {
+        path.strip(): whole_number(f"{argument}[{path!r}]", depth, 0, MAX_LINK_DEPTH)
+        for path, depth in depths.items()
+    }
+
+
+def _clauses(argument: str, value: str | Clause | Iterable[Clause]) -> tuple[Clause, ...]:
+    example = '[{"field": "runtime", "greaterThan": 90}]'
+    where = json_value(value)
+    clauses = [where] if isinstance(where, Mapping) else where
+    if (
+        isinstance(clauses, str)
+        or not isinstance(clauses, Iterable)
+        or not is_json_serializable(clauses := list(clauses))
+    ):
+        clauses = None
+    if clauses is None:
+        raise ConfigurationError(
+            f"{argument} must be a list of search clauses, such as {example}, or the same as JSON text."
+        )
+    if not all(isinstance(clause, Mapping) and clause for clause in clauses):
+        raise ConfigurationError(f"{argument} must contain search clauses only, such as {example}.")
+    return tuple(clauses)
+
+
+_QUERY_ARGUMENTS: dict[str, Parser] = {
+    "content_type_id": _optional(names),
+    "language": _optional(names),
+    "version_status": _choice(VersionStatus),
+    "data_format": _optional(_choice(DataFormat)),
+    "where": _optional(_clauses, default=()),
+    "changed_from": _optional(query_time),
+    "changed_to": _optional(query_time),
+    "api": _choice(Api),
+    "link_depth": _optional(_number(0, MAX_LINK_DEPTH)),
+    "field_link_depths": _optional(_field_link_depths),
+}
+_READ_ARGUMENTS: dict[str, Parser] = {
+    "page_size": _number(1, MAX_PAGE_SIZE),
+    "max_concurrent_requests": _number(1, MAX_CONCURRENCY),
+}
+_FORMAT_ARGUMENTS: dict[str, Parser] = {
+    "escape_formulas": flag,
+    "parquet_mode": _choice(Literal["typed", "raw"]),
+    "on_type_mismatch": _choice(Literal["fail", "raw"]),
+}

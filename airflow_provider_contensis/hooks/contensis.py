@@ -7,28 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError, InvalidResponseError
 from airflow_provider_contensis.connection import ConnectionSettings
-from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE, ReadOptions
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError, InvalidResponseError
 from airflow_provider_contensis.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     import requests
 
-    from airflow_provider_contensis.api.client import ContensisClient, Entry
-    from airflow_provider_contensis.api.query import Api, Clause
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.api.resources import (
+        Api,
+        Clause,
+        ContentType,
+        ContentTypeFormat,
+        DataFormat,
+        Entry,
+        Project,
+        SearchPage,
+        VersionStatus,
+    )
 
 
 class ContensisHook(BaseHook):
     """Calls the Contensis Management and Delivery APIs with an API key from an Airflow connection.
 
-    The access token (OAuth 2.0 client credentials) is fetched with the first call, shared by all
-    hooks of the process that use the same key, and renewed when it expires or is refused.
+    The access token (OAuth 2.0 client credentials) is requested by the first call, shared by all hooks of the
+    process that use the same key, and renewed when it expires or is refused.
 
     :param contensis_conn_id: the Airflow connection, of type `contensis`.
-    :param project_id: the project to use where a call names none; None for the connection's.
+    :param project_id: the default project of all calls; None for the connection's.
     """
 
     conn_name_attr = "contensis_conn_id"
@@ -45,7 +55,7 @@ class ContensisHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's own fields, as Airflow before 3.2 asks for them."""
+        """Return the form's custom fields, for Airflow before 3.2."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import IntegerField, StringField
@@ -65,7 +75,7 @@ class ContensisHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels and placeholders, as Airflow before 3.2 asks for them."""
+        """Return the form's labels and placeholders, for Airflow before 3.2."""
         behaviour = _form()["ui-field-behaviour"]
         return {
             "hidden_fields": behaviour["hidden-fields"],
@@ -77,32 +87,30 @@ class ContensisHook(BaseHook):
 
     @cached_property
     def settings(self) -> ConnectionSettings:
-        """What the connection says.
+        """The settings in the connection.
 
-        :raises ConfigurationError: names the field to mend.
+        :raises ConfigurationError: names the field to correct.
         """
         settings = ConnectionSettings.from_connection(self.get_connection(self.contensis_conn_id))
         for secret in settings.secrets:
-            # Airflow masks the shared secret with the blanks pasted around it, and knows of no other.
+            # Airflow masks the shared secret only with the spaces pasted around it, and no other secret.
             mask_secret(secret)
         return settings
 
     @cached_property
     def client(self) -> ContensisClient:
-        """The client that all calls of this hook go through."""
+        """The client that sends the calls of this hook."""
         return _client(self.settings)
 
     @property
     def project_id(self) -> str:
-        """The project used where a call names none.
+        """The default project.
 
-        :raises ConfigurationError: neither the hook nor the connection names one.
+        :raises ConfigurationError: neither the hook nor the connection has one.
         """
         project_id = self._project_id or self.settings.project_id
         if not project_id:
-            raise ConfigurationError(
-                "No project is named: give project_id, or fill in 'Project' in the connection."
-            )
+            raise ConfigurationError("No project: set project_id, or 'Project' in the connection.")
         return project_id
 
     def get_conn(self) -> requests.Session:
@@ -113,23 +121,23 @@ class ContensisHook(BaseHook):
         return self.client.session
 
     def get_access_token(self) -> str:
-        """Return a current access token, fetching one only if there is none.
+        """Return a current access token; request one only if there is none.
 
-        :raises AuthenticationError: the credentials were refused; says which field to mend.
+        :raises AuthenticationError: the credentials were refused; names the field to correct.
         """
         return self.client.access_token().value
 
     def close(self) -> None:
-        """Release the connections. The hook may be used again."""
+        """Close the connections. The hook can be used again."""
         client = self.__dict__.pop("client", None)
         if client is not None:
             client.close()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection in stages, and say how far it got.
+        """Test the connection in stages, and say which passed.
 
-        Asks for a new token, whatever is cached, and passes only after entries were counted.
-        Gives up within about ten seconds.
+        It requests a new token, whatever is cached, and succeeds only after it has counted entries. It gives
+        up within about ten seconds.
         """
         from airflow_provider_contensis.connection_check import check
 
@@ -139,45 +147,45 @@ class ContensisHook(BaseHook):
             return False, str(error)
         except Exception as error:  # noqa: BLE001 - the API server shows what is returned, not what is raised
             return False, f"The connection could not be read: {type(error).__name__}."
-        return check(_client(settings, impatient=True), project_id=self._project_id or settings.project_id)
+        return check(_client(settings, for_test=True), project_id=self._project_id or settings.project_id)
 
     # --- calls --------------------------------------------------------------------------------------------
 
     def run(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """Send one authenticated call to the Management or the Delivery API.
 
-        Calls that may be repeated without harm are retried when they fail for a passing reason.
+        Idempotent calls are retried if they fail for a temporary reason.
 
         :param method: HTTP method.
         :param path: relative to the environment's root, such as `/api/management/projects`.
         :param kwargs: as in `requests.Session.request`: `params`, `json`, `data`, `headers`, `timeout`.
         :return: the answer, its body read.
-        :raises APIError: Contensis answered with an error status; the subclass tells which.
-        :raises TransportError: no answer came, or none that can be read.
+        :raises APIError: Contensis answered with an error status; each has its subclass.
+        :raises TransportError: no answer, or one that cannot be read.
         :raises AuthenticationError: the credentials were refused.
         """
         return self.client.run(method, path, **kwargs)
 
-    def list_projects(self) -> list[dict[str, Any]]:
-        """Return the projects that the API key may see."""
+    def list_projects(self) -> list[Project]:
+        """Return the projects that the API key can see."""
         return self.client.list_projects()
 
-    def get_project(self, project_id: str | None = None, *, api: Api = "management") -> dict[str, Any]:
+    def get_project(self, project_id: str | None = None, *, api: Api = "management") -> Project:
         """Return a project.
 
-        :param project_id: None for the hook's own.
-        :raises NotFoundError: there is none of this id, or the API key may not see it.
+        :param project_id: None for the default project.
+        :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         return self.client.get_project(project_id or self.project_id, api=api)
 
     def list_content_types(
         self,
         *,
-        data_format: str | None = None,
-        version_status: str = "published",
+        data_format: ContentTypeFormat | None = None,
+        version_status: VersionStatus = "published",
         project_id: str | None = None,
         api: Api = "management",
-    ) -> list[dict[str, Any]]:
+    ) -> list[ContentType]:
         """Return the content types of a project.
 
         :param data_format: `entry`, `asset` or `form`; None for all.
@@ -191,13 +199,13 @@ class ContensisHook(BaseHook):
         self,
         content_type_id: str,
         *,
-        version_status: str = "published",
+        version_status: VersionStatus = "published",
         project_id: str | None = None,
         api: Api = "management",
-    ) -> dict[str, Any]:
+    ) -> ContentType:
         """Return a content type, with its fields.
 
-        :raises NotFoundError: the project has none of this id, or the API key may not see it.
+        :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         return self.client.get_content_type(
             project_id or self.project_id, content_type_id, version_status=version_status, api=api
@@ -208,7 +216,7 @@ class ContensisHook(BaseHook):
         entry_id: str,
         *,
         language: str | None = None,
-        version_status: str = "published",
+        version_status: VersionStatus = "published",
         link_depth: int | None = None,
         field_link_depths: Mapping[str, int] | None = None,
         project_id: str | None = None,
@@ -218,9 +226,9 @@ class ContensisHook(BaseHook):
 
         :param language: None for the project's primary language.
         :param version_status: `published` or `latest`.
-        :param link_depth: how deep links are resolved; the Delivery API only.
+        :param link_depth: levels of links to resolve; Delivery API only.
         :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
-        :raises NotFoundError: there is no such variation, or the API key may not see it.
+        :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         return self.client.get_entry(
             project_id or self.project_id,
@@ -240,10 +248,10 @@ class ContensisHook(BaseHook):
         field_link_depths: Mapping[str, int] | None = None,
         project_id: str | None = None,
         api: Api = "management",
-    ) -> dict[str, Any]:
+    ) -> SearchPage:
         """Return one page of a search, as the API answers it.
 
-        For all entries of a search, use `iter_entries`, which proves that none is missing.
+        To read all entries of a search, use `iter_entries`, which proves that none is missing.
 
         :param query: as the API writes it: `where`, `orderBy`, `pageIndex`, `pageSize`.
         """
@@ -264,8 +272,8 @@ class ContensisHook(BaseHook):
     ) -> int:
         """Return how many entry variations match.
 
-        :param where: search clauses as the API writes them. Name `sys.versionStatus` and `sys.language`
-            among them: what the service counts without is not documented.
+        :param where: search clauses as the API writes them. Include `sys.versionStatus` and `sys.language`:
+            what the service counts without them is not documented.
         """
         return self.client.count_entries(project_id or self.project_id, where, api=api)
 
@@ -274,16 +282,16 @@ class ContensisHook(BaseHook):
         *,
         content_type_id: str | Iterable[str] | None = None,
         language: str | Iterable[str] | None = None,
-        version_status: str = "published",
-        data_format: str | None = "entry",
+        version_status: VersionStatus = "published",
+        data_format: DataFormat | None = "entry",
         where: Sequence[Clause] | None = None,
-        changed_from: object = None,
-        changed_to: object = None,
-        api: str = "management",
+        changed_from: str | datetime | None = None,
+        changed_to: str | datetime | None = None,
+        api: Api = "management",
         link_depth: int | None = None,
         field_link_depths: Mapping[str, int] | None = None,
-        page_size: int = DEFAULT_PAGE_SIZE,
-        max_concurrent_requests: int = DEFAULT_CONCURRENCY,
+        page_size: int = 500,
+        max_concurrent_requests: int = 4,
         project_id: str | None = None,
     ) -> Iterator[Entry]:
         """Yield entries one by one, each (`sys.id`, `sys.language`) once and none missing.
@@ -293,23 +301,22 @@ class ContensisHook(BaseHook):
         :param version_status: `published` or `latest`.
         :param data_format: `entry`, `asset`, or None for both.
         :param where: further search clauses, as the API writes them.
-        :param changed_from: ISO time, inclusive, on the time of publishing (or saving, for `latest`).
+        :param changed_from: ISO time, inclusive, compared with the time of publishing (`latest`: saving).
         :param changed_to: ISO time, exclusive.
         :param api: `management` or `delivery`.
-        :param link_depth: how deep the Delivery API resolves links, 0 to 10.
+        :param link_depth: levels of links that the Delivery API resolves, 0 to 10.
         :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         :param page_size: entries a page, 1 to 10,000.
-        :param max_concurrent_requests: pages asked for at the same time, 1 to 32.
-        :raises ConfigurationError: an argument is wrong; says which.
-        :raises IncompleteReadError: what was read could not be proven complete; raised at the end
-            at the latest, so act on the entries only once the iterator has ended.
+        :param max_concurrent_requests: requests in flight, 1 to 32.
+        :raises ConfigurationError: names the wrong argument.
+        :raises IncompleteReadError: the read could not be proven complete; raised at the end at the latest,
+            so act on the entries only once the iterator has ended.
         """
-        import json
+        from airflow_provider_contensis.export.request import entry_query, read_options
+        from airflow_provider_contensis.export.source import EntrySource
+        from airflow_provider_contensis.utils.json import loads_json
 
-        from airflow_provider_contensis.api.query import EntryQuery
-        from airflow_provider_contensis.export.entries import EntryReader
-
-        query = EntryQuery.from_arguments(
+        query = entry_query(
             content_type_id=content_type_id,
             language=language,
             version_status=version_status,
@@ -321,16 +328,14 @@ class ContensisHook(BaseHook):
             link_depth=link_depth,
             field_link_depths=field_link_depths,
         )
-        options = ReadOptions.from_arguments(
-            page_size=page_size, max_concurrent_requests=max_concurrent_requests
-        )
-        reader = EntryReader(self.client, project_id or self.project_id, query, options)
-        for block in reader.read(reader.plan()):
-            for entry in block.entries:
+        options = read_options(page_size=page_size, max_concurrent_requests=max_concurrent_requests)
+        source = EntrySource(self.client, project_id or self.project_id, query, options)
+        for batch in source.read(source.plan()):
+            for entry in batch.entries:
                 try:
-                    yield json.loads(bytes(entry))
-                except (ValueError, RecursionError):
-                    raise InvalidResponseError("An entry holds JSON that Python can't read.") from None
+                    yield loads_json(bytes(entry))
+                except ValueError:
+                    raise InvalidResponseError("An entry contains JSON that Python cannot read.") from None
 
 
 def _form() -> dict[str, Any]:
@@ -338,16 +343,17 @@ def _form() -> dict[str, Any]:
     return form
 
 
-def _client(settings: ConnectionSettings, *, impatient: bool = False) -> ContensisClient:
-    from airflow_provider_contensis.api.auth import Credentials
+def _client(settings: ConnectionSettings, *, for_test: bool = False) -> ContensisClient:
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.api.retry import NO_RETRIES
+    from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy
+    from airflow_provider_contensis.api.token_request import Credentials
 
     return ContensisClient(
         Credentials(settings.root_url, settings.client_id, settings.client_secret, settings.scopes),
         timeout=settings.timeout,
+        deadline_factor=1 if for_test else 10,
         verify=settings.verify,
         proxies=settings.proxies,
-        retry=NO_RETRIES if impatient else None,
+        retry=NO_RETRIES if for_test else RetryPolicy(),
         on_new_token=mask_secret,
     )

@@ -13,15 +13,15 @@ URL_KEY = "contensis_url"
 
 
 class ContensisLink(BaseOperatorLink):
-    """Opens the Contensis environment that a task has read from.
+    """Opens the Contensis environment that a task read from.
 
-    The address of a single project in the CMS is not documented, so it opens the environment.
+    A project's address in the CMS is not documented, so the link opens the environment.
     """
 
     name = "Contensis"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's
-        """Return the environment's URL; empty where the task has not come so far."""
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the environment's URL; empty if the task has not started to read."""
         from airflow.providers.common.compat.sdk import XCom
 
         return XCom.get_value(ti_key=ti_key, key=URL_KEY) or ""

@@ -1,4 +1,4 @@
-"""What the operators share: templates, storage, and failing well."""
+"""Shared by the operators: templates, storages, checkpoints, and failures that no retry can fix."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_contensis.export.storage import Storage
+    from airflow_provider_contensis.export.results import ExportSummary
+    from airflow_provider_contensis.export.storage.base import Storage
 
 _PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
 
-_SPOOL_KEY = "contensis.spool"
-_TOLD_TO_OUTLETS = ("destination", "project_id", "entries", "watermark")
+_CHECKPOINT_KEY = "contensis.checkpoint"
 
 
 def is_template(value: object) -> bool:
-    """Return whether a value is only known once the task runs: a template, or another task's output."""
+    """Return whether a value is only known when the task runs: a template, or another task's output."""
     try:
         return _holds_template(value)
-    except RecursionError:  # no argument may be nested so deeply, as its own check will say
+    except RecursionError:  # too deep for any argument, as its own check will say
         return False
 
 
@@ -40,58 +40,59 @@ def _holds_template(value: object) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, PathLike)
 
 
-def settled(value: Any) -> Any:
-    """Return an argument that can be read more than once."""
+def materialize(value: Any) -> Any:
+    """Return an argument that can be read more than once: an iterator as a list."""
     return list(value) if isinstance(value, Iterator) else value
 
 
 def owner_of(context: Context) -> str:
-    """Name the task instance, the same for all its tries."""
+    """Return a name of the task instance, the same for all its attempts."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
 
 
-class TaskMemory:
-    """What a task instance's tries tell each other, in the task state store of Airflow 3.3.
+class TaskStatePointer:
+    """Where a task instance's attempts find the checkpoint: in the task state store of Airflow 3.3.
 
     :param store: the context's `task_state_store`.
-    :param is_last: whether no other try will follow this one.
+    :param is_last_attempt: whether no other attempt will follow this one.
     """
 
-    def __init__(self, store: Any, *, is_last: bool) -> None:
+    def __init__(self, store: Any, *, is_last_attempt: bool) -> None:
         self._store = store
-        self.is_last = is_last
+        self.is_last_attempt = is_last_attempt
 
-    def recall(self) -> Any:
-        """Return what an earlier try has told; None if there is nothing."""
-        return self._store.get(_SPOOL_KEY)
+    def load(self) -> Any:
+        """Return what an earlier attempt saved; None if there is nothing."""
+        return self._store.get(_CHECKPOINT_KEY)
 
-    def remember(self, pointer: dict[str, str]) -> None:
-        """Tell the tries to come."""
-        self._store.set(_SPOOL_KEY, pointer)
+    def save(self, pointer: dict[str, str]) -> None:
+        """Save where the checkpoint is."""
+        self._store.set(_CHECKPOINT_KEY, pointer)
 
-    def forget(self) -> None:
-        """Tell them nothing any more."""
-        self._store.delete(_SPOOL_KEY)
+    def clear(self) -> None:
+        """Forget what was saved."""
+        self._store.delete(_CHECKPOINT_KEY)
 
 
-def memory_of(context: Context) -> TaskMemory | None:
-    """Return what a task's tries tell each other; None where Airflow has no place for it."""
+def checkpoint_pointer(context: Context) -> TaskStatePointer | None:
+    """Return where a task's attempts find the checkpoint; None if Airflow has no place for that."""
     store = context.get("task_state_store")
     if store is None:
         return None
     ti = context["ti"]
-    return TaskMemory(store, is_last=getattr(ti, "try_number", 1) > getattr(ti, "max_tries", 0))
+    return TaskStatePointer(store, is_last_attempt=getattr(ti, "try_number", 1) > getattr(ti, "max_tries", 0))
 
 
 def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
-    """Return where a destination's files go, and the destination's name there.
+    """Return the storage of a destination, and the destination's name in it.
 
-    :param url: a local path, or a URL that ObjectStoragePath serves.
+    :param url: a local path, or a URL that ObjectStoragePath supports.
     :param conn_id: the Airflow connection of the object store.
     :raises ConfigurationError: Airflow has no filesystem for the URL.
     """
-    from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+    from airflow_provider_contensis.export.storage.local import LocalStorage
+    from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 
     if "://" not in url:
         return LocalStorage(), url
@@ -104,23 +105,28 @@ def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
     except (ImportError, ValueError) as error:
         way_out = f": pip install '{_PROVIDERS[scheme]}'" if scheme in _PROVIDERS else ""
         raise ConfigurationError(
-            f"Airflow has no filesystem for destination {url!r}; install the provider "
-            f"that serves {scheme}://{way_out}."
+            f"Airflow has no filesystem for destination {url!r}. Install the provider "
+            f"for {scheme}://{way_out}."
         ) from error
     return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
 
 
-def tell_outlets(context: Context, outlets: Iterable[Any], result: dict[str, Any]) -> None:
-    """Let the events of the assets that a task updates say what was written."""
+def record_asset_extra(context: Context, outlets: Iterable[Any], summary: ExportSummary) -> None:
+    """Record what was written in the extra of the events of a task's outlets."""
     events = context.get("outlet_events")
     if events is not None:
         for outlet in outlets:
-            events[outlet].extra = {name: result[name] for name in _TOLD_TO_OUTLETS}
+            events[outlet].extra = {
+                "destination": summary["destination"],
+                "project_id": summary["project_id"],
+                "entries": summary["entries"],
+                "watermark": summary["watermark"],
+            }
 
 
 @contextmanager
-def failing_for_good() -> Iterator[None]:
-    """Let what a retry may mend be raised as it is, and fail the task at once for what none can."""
+def fail_without_retry() -> Iterator[None]:
+    """Re-raise retryable errors; turn the rest into AirflowFailException."""
     try:
         yield
     except ContensisError as error:
@@ -128,4 +134,4 @@ def failing_for_good() -> Iterator[None]:
             raise
         raise AirflowFailException(str(error)) from None
     except AirflowNotFoundException as error:
-        raise AirflowFailException(f"There is no such Airflow connection: {error}") from None
+        raise AirflowFailException(f"The Airflow connection does not exist: {error}") from None

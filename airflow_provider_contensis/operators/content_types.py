@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_contensis.api.errors import ConfigurationError
-from airflow_provider_contensis.api.query import Api, VersionStatus, one_of
-from airflow_provider_contensis.api.words import as_text, shown
+from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
+from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.destination import plain_url
-from airflow_provider_contensis.operators._task import failing_for_good, is_template, owner_of, storage_for
+from airflow_provider_contensis.operators._task import fail_without_retry, is_template, owner_of, storage_for
+from airflow_provider_contensis.utils.arguments import one_of
+from airflow_provider_contensis.utils.text import as_text, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-_DataFormat = Literal["entry", "asset", "form"]
+    from airflow_provider_contensis.export.results import ContentTypesSummary
 
 
 class ContensisExportContentTypesOperator(BaseOperator):
@@ -27,7 +28,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
     The file holds an array of definitions as Contensis serves them, sorted by id.
     All arguments are templated.
 
-    :param destination: a local path, or a URL that Airflow's ObjectStoragePath serves, ending in `.json`.
+    :param destination: a local path, or a URL that Airflow's ObjectStoragePath supports, ending in `.json`.
     :param destination_conn_id: the Airflow connection of the object store; local paths need none.
     :param contensis_conn_id: the Airflow connection of type `contensis`.
     :param project_id: None for the connection's project.
@@ -35,7 +36,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
     :param version_status: `published` or `latest`.
     :param api: `management` or `delivery`.
     :return: a small dict: `destination`, `content_types` (their ids), `bytes`, `sha256`, `project_id`.
-    :raises ConfigurationError: an argument without a template is wrong; raised when the DAG is parsed.
+    :raises ConfigurationError: an argument that is not a template is wrong; raised when the DAG is parsed.
     """
 
     template_fields: Sequence[str] = (
@@ -56,9 +57,9 @@ class ContensisExportContentTypesOperator(BaseOperator):
         destination_conn_id: str | None = None,
         contensis_conn_id: str = "contensis_default",
         project_id: str | None = None,
-        data_format: str | None = None,
-        version_status: str = "published",
-        api: str = "management",
+        data_format: ContentTypeFormat | str | None = None,
+        version_status: VersionStatus | str = "published",
+        api: Api | str = "management",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,12 +72,12 @@ class ContensisExportContentTypesOperator(BaseOperator):
         self.api = api
         self._check(skip_templates=True)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> ContentTypesSummary:
         """Export, and return what was written."""
         from airflow_provider_contensis.export.content_types import export_content_types
         from airflow_provider_contensis.hooks.contensis import ContensisHook
 
-        with failing_for_good():
+        with fail_without_retry():
             arguments = self._check()
             destination = arguments.pop("destination")
             storage, root = storage_for(destination, self.destination_conn_id)
@@ -96,7 +97,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
             value = getattr(self, name)
             return value if value is None and name == "data_format" else one_of(name, value, choices)
 
-        choices = {"data_format": _DataFormat, "version_status": VersionStatus, "api": Api}
+        choices = {"data_format": ContentTypeFormat, "version_status": VersionStatus, "api": Api}
         checked = {
             name: read(name, allowed)
             for name, allowed in choices.items()
@@ -110,6 +111,6 @@ class ContensisExportContentTypesOperator(BaseOperator):
 def _json_file(destination: str) -> str:
     if not as_text(destination).lower().endswith(".json"):
         raise ConfigurationError(
-            f"destination {shown(destination)} must end in .json, such as /data/content_types.json."
+            f"destination {show(destination)} must end in .json, such as /data/content_types.json."
         )
     return plain_url(destination)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_contensis.export.request import (
     DEFAULT_CONCURRENCY,
     DEFAULT_PAGE_SIZE,
+    ExportArguments,
     ExportRequest,
 )
 from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
 from airflow_provider_contensis.operators._task import (
-    failing_for_good,
+    checkpoint_pointer,
+    fail_without_retry,
     is_template,
-    memory_of,
+    materialize,
     owner_of,
-    settled,
+    record_asset_extra,
     storage_for,
-    tell_outlets,
 )
 
 if TYPE_CHECKING:
@@ -29,75 +30,63 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
+    from airflow_provider_contensis.export.destination import Compression
+    from airflow_provider_contensis.export.formats.base import FileFormat
+    from airflow_provider_contensis.export.results import ExportSummary
+
+_REQUEST_ARGUMENTS = tuple(ExportArguments.__annotations__)
+
 
 class ContensisExportEntriesOperator(BaseOperator):
     """Export entries from Contensis to a file, or to a folder with a file for each content type.
 
-    The export is complete or it fails: every window of entries is proven against the count that
-    the service tells, and the file appears under its name whole or not at all.
+    The export is complete or it fails: every window of entries is proven against the service's count, and the
+    file appears under its name whole or not at all.
 
-    All arguments are templated. Assets among the `outlets` learn of each export what it wrote: their
-    event's extra has `destination`, `project_id`, `entries` and `watermark`.
+    All arguments are templated. The events of assets among the `outlets` record each export: their extra has
+    `destination`, `project_id`, `entries` and `watermark`.
 
-    :param destination: a local path, or a URL that Airflow's ObjectStoragePath serves, such as
-        `s3://bucket/entries.jsonl`. Ending in `/`, a folder: one file for each content type, and
-        `_manifest.json`. The suffix may carry format and compression: `.jsonl.gz`, `.csv`, `.parquet`.
+    :param destination: a local path, or a URL that Airflow's ObjectStoragePath supports, such as
+        `s3://bucket/entries.jsonl`. If it ends in `/`, it is a folder: one file for each content type, and
+        `_manifest.json`. The suffix sets format and compression: `.jsonl.gz`, `.csv`, `.parquet`.
     :param destination_conn_id: the Airflow connection of the object store; local paths need none.
     :param contensis_conn_id: the Airflow connection of type `contensis`.
     :param project_id: None for the connection's project.
     :param content_type_id: one or several; None for all of the project.
     :param language: one or several; None for all that the project supports.
-    :param version_status: `published`, or `latest` for the newest version whether published or not.
+    :param version_status: `published`, or `latest` for the newest version, published or not.
     :param data_format: `entry`, `asset`, or None for both.
     :param where: further search clauses in the API's own JSON; a list, or JSON text.
-    :param fields: the field paths to keep, such as `title` or `sys.version`; None for whole entries.
+    :param fields: field paths to keep, such as `title` or `sys.version`; None for whole entries.
         `sys.id`, `sys.language` and `sys.contentTypeId` are always kept.
-    :param changed_from: ISO time, inclusive: only entries published then or later (for `latest`: saved).
+    :param changed_from: ISO time, inclusive: only entries published since then (`latest`: saved since then).
     :param changed_to: ISO time, exclusive.
     :param api: `management` or `delivery`.
-    :param link_depth: how deep the Delivery API resolves links, 0 to 10.
+    :param link_depth: levels of links that the Delivery API resolves, 0 to 10.
     :param field_link_depths: the same for single field paths, such as `{"director": 1}`; of several paths
         to a link, the longest counts. Contensis 16 or later.
     :param file_format: `jsonl`, `json`, `csv` or `parquet`; None to take it from the suffix.
     :param compression: `gzip` or `zstd`; None to take it from the suffix.
-    :param guard_formulas: CSV: put an apostrophe before text that a spreadsheet would take for a formula.
+    :param escape_formulas: CSV: put an apostrophe before text that a spreadsheet would run as a formula.
     :param parquet_mode: `typed`: columns from the content type; `raw`: id, language, change mark and JSON.
-    :param misfits: Parquet: `fail` where a value does not fit its declared type, or `raw` to keep the
+    :param on_type_mismatch: Parquet: `fail` if a value does not fit its declared type, or `raw` to keep the
         entry's JSON in a column `_raw`.
     :param page_size: entries a page, 1 to 10,000.
-    :param max_concurrent_requests: pages asked for at the same time, 1 to 32.
-    :param start_over: read everything afresh, even if an earlier try has read some of it. Otherwise a retry
-        goes on from what an earlier try has read in the last day (Airflow 3.3 and later).
+    :param max_concurrent_requests: requests in flight, 1 to 32.
+    :param start_over: read everything, even if an earlier attempt has read some of it. By default a retry
+        continues from the checkpoint of an attempt in the last day (Airflow 3.3 and later).
     :return: a small dict: `destination`, `files` (each with path, content type, rows, bytes, sha256),
         `entries`, `project_id`, `version_status`, `changed_from`, `changed_to`, `watermark` (the greatest
         change mark exported), `requests`, `seconds`.
-    :raises ConfigurationError: an argument without a template is wrong; raised when the DAG is parsed.
+    :raises ConfigurationError: an argument that is not a template is wrong; raised when the DAG is parsed.
     """
 
     template_fields: Sequence[str] = (
-        "destination",
         "destination_conn_id",
         "contensis_conn_id",
         "project_id",
-        "content_type_id",
-        "language",
-        "version_status",
-        "data_format",
-        "where",
-        "fields",
-        "changed_from",
-        "changed_to",
-        "api",
-        "link_depth",
-        "field_link_depths",
-        "file_format",
-        "compression",
-        "guard_formulas",
-        "parquet_mode",
-        "misfits",
-        "page_size",
-        "max_concurrent_requests",
-        "start_over",
+        *_REQUEST_ARGUMENTS,
     )
     # No template_ext: a destination that ends in .json would be taken for a template file.
     template_fields_renderers = {"where": "json", "fields": "json", "field_link_depths": "json"}  # noqa: RUF012 - as BaseOperator declares it
@@ -113,20 +102,20 @@ class ContensisExportEntriesOperator(BaseOperator):
         project_id: str | None = None,
         content_type_id: str | Iterable[str] | None = None,
         language: str | Iterable[str] | None = None,
-        version_status: str = "published",
-        data_format: str | None = "entry",
-        where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+        version_status: VersionStatus | str = "published",
+        data_format: DataFormat | str | None = "entry",
+        where: str | Clause | Iterable[Clause] | None = None,
         fields: str | Iterable[str] | None = None,
         changed_from: str | datetime | None = None,
         changed_to: str | datetime | None = None,
-        api: str = "management",
+        api: Api | str = "management",
         link_depth: int | str | None = None,
         field_link_depths: str | Mapping[str, int | str] | None = None,
-        file_format: str | None = None,
-        compression: str | None = None,
-        guard_formulas: bool | str = False,
-        parquet_mode: str = "typed",
-        misfits: str = "fail",
+        file_format: FileFormat | str | None = None,
+        compression: Compression | str | None = None,
+        escape_formulas: bool | str = False,
+        parquet_mode: Literal["typed", "raw"] | str = "typed",
+        on_type_mismatch: Literal["fail", "raw"] | str = "fail",
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
         start_over: bool | str = False,
@@ -137,12 +126,12 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.destination_conn_id = destination_conn_id
         self.contensis_conn_id = contensis_conn_id
         self.project_id = project_id
-        self.content_type_id = settled(content_type_id)
-        self.language = settled(language)
+        self.content_type_id = materialize(content_type_id)
+        self.language = materialize(language)
         self.version_status = version_status
         self.data_format = data_format
-        self.where = settled(where)
-        self.fields = settled(fields)
+        self.where = materialize(where)
+        self.fields = materialize(fields)
         self.changed_from = changed_from
         self.changed_to = changed_to
         self.api = api
@@ -150,21 +139,21 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.field_link_depths = field_link_depths
         self.file_format = file_format
         self.compression = compression
-        self.guard_formulas = guard_formulas
+        self.escape_formulas = escape_formulas
         self.parquet_mode = parquet_mode
-        self.misfits = misfits
+        self.on_type_mismatch = on_type_mismatch
         self.page_size = page_size
         self.max_concurrent_requests = max_concurrent_requests
         self.start_over = start_over
-        # What a template will fill in is checked when the task starts; all the rest now.
+        # Templates are checked when the task starts, everything else now.
         self._request(skip_templates=True)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> ExportSummary:
         """Export, and return what was written."""
-        from airflow_provider_contensis.export.entries import export_entries
+        from airflow_provider_contensis.export.pipeline import export_entries
         from airflow_provider_contensis.hooks.contensis import ContensisHook
 
-        with failing_for_good():
+        with fail_without_retry():
             request = self._request()
             storage, root = storage_for(request.destination.url, self.destination_conn_id)
             with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
@@ -176,24 +165,17 @@ class ContensisExportEntriesOperator(BaseOperator):
                     storage=storage,
                     root=root,
                     owner=owner_of(context),
-                    memory=memory_of(context),
+                    pointer=checkpoint_pointer(context),
                 ).as_dict()
-        tell_outlets(context, self.outlets, result)
+        record_asset_extra(context, self.outlets, result)
         return result
 
     def _request(self, *, skip_templates: bool = False) -> ExportRequest:
-        arguments = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
         if skip_templates:
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template.jsonl")
             if "api" not in arguments:
                 for name in ("link_depth", "field_link_depths"):
-                    arguments.pop(name, None)  # whether it fits is not known yet
+                    arguments.pop(name, None)  # whether the API fits is not known yet
         return ExportRequest.from_arguments(**arguments)
-
-
-_REQUEST_ARGUMENTS = tuple(
-    name
-    for name in ContensisExportEntriesOperator.template_fields
-    if name not in {"destination_conn_id", "contensis_conn_id", "project_id"}
-)

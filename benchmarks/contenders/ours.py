@@ -63,7 +63,7 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
 
 def formats() -> list[str]:
     """Return the suffixes that this provider can write here."""
-    from airflow_provider_contensis.api.errors import ContensisError
+    from airflow_provider_contensis.exceptions import ContensisError
     from airflow_provider_contensis.export.destination import Destination
 
     known = []

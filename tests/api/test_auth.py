@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,10 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
-from airflow_provider_contensis.api.auth import (
-    AccessToken,
-    ContensisAuth,
-    Credentials,
-    TokenCache,
-    request_token,
-)
-from airflow_provider_contensis.api.errors import (
+from airflow_provider_contensis.api.auth import ContensisAuth, TokenCache, TokenSource
+from airflow_provider_contensis.api.token_request import AccessToken, Credentials, request_token
+from airflow_provider_contensis.api.transport import ContensisSession
+from airflow_provider_contensis.exceptions import (
     AuthenticationError,
     ConfigurationError,
     ContensisError,
@@ -31,7 +28,6 @@ from airflow_provider_contensis.api.errors import (
     InvalidResponseError,
     ServerError,
 )
-from airflow_provider_contensis.api.transport import ContensisSession
 
 if TYPE_CHECKING:
     from requests_mock import Mocker
@@ -335,11 +331,14 @@ class TestTheSession:
 
     @pytest.fixture
     def authorized(self, session: ContensisSession, given: list[str | None]) -> ContensisSession:
-        def get_token(rejected: str | None) -> str:
-            given.append(rejected)
-            return "second" if rejected == "first" else "first"
+        class TwoTokens(TokenSource):
+            def __init__(self) -> None: ...
 
-        session.auth = ContensisAuth(ROOT, get_token)
+            def get(self, *, rejected: str | None = None) -> AccessToken:
+                given.append(rejected)
+                return AccessToken("second" if rejected == "first" else "first", math.inf)
+
+        session.auth = ContensisAuth(ROOT, TwoTokens())
         return session
 
     def test_sends_the_token_in_the_authorization_header(

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from airflow_provider_contensis.api import errors
-from airflow_provider_contensis.api.auth import Credentials, TokenCache
+from airflow_provider_contensis import exceptions as errors
+from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy
+from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.api.transport import ContensisSession
+from airflow_provider_contensis.export.model import Window
+from airflow_provider_contensis.export.page import split_page
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox
 from tests.tls import authority, certificate
 
@@ -477,7 +480,8 @@ class TestEntriesOverSeveralLines:
         pretty = ODD.replace(b",", b"," + newline + b"  ").replace(b"{", b"{" + newline)
         page = b'{"totalCount":2,"items":[%b,{"a":1}]}' % pretty
         with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
-            answer = make_client(sandbox).search(sandbox.project_id, {}, what="A page").page()
+            body = make_client(sandbox).search(sandbox.project_id, {}, what="A page")
+            answer = split_page(body, Window("en-GB", "film", ()))
         assert [bytes(item) for item in answer.items] == [ODD, b'{"a":1}']
 
     def test_are_the_bytes_as_served_where_no_line_is_broken(
@@ -486,7 +490,8 @@ class TestEntriesOverSeveralLines:
         spaced = ODD.replace(b",", b" ,\t")
         page = b'{"totalCount":1,"items":[%b]}' % spaced
         with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
-            answer = make_client(sandbox).search(sandbox.project_id, {}, what="A page").page()
+            body = make_client(sandbox).search(sandbox.project_id, {}, what="A page")
+            answer = split_page(body, Window("en-GB", "film", ()))
         assert [bytes(item) for item in answer.items] == [spaced]
 
 
@@ -517,8 +522,8 @@ class TestAnAnswerThatDrips:
                 verify=str(own.file),
                 retry=NO_RETRIES,
                 tokens=TokenCache(),
+                deadline_factor=1,
             )
-            client.session.lose_patience()
             started = time.monotonic()
             with pytest.raises(errors.RequestTimeoutError, match=r"still arriving after 0\.5 seconds"):
                 client.list_projects()
@@ -704,12 +709,10 @@ class TestTheNetwork:
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
-            client = make_client(sandbox, retry=self.ONCE)
-            client.session.root_url = sandbox.url.replace("http:", "https:")
+            url = sandbox.url.replace("http:", "https:")
+            credentials = Credentials(url, sandbox.client_id, sandbox.client_secret, ("Entry_Read",))
+            client = ContensisClient(credentials, retry=self.ONCE, tokens=TokenCache())
             with pytest.raises(errors.HostUnreachableError, match="does not speak TLS"):
-                client._credentials = client._credentials.__class__(
-                    client.session.root_url, sandbox.client_id, sandbox.client_secret, ("Entry_Read",)
-                )
                 client.access_token()
 
 

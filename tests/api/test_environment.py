@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_contensis.api.environment import root_url
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
 
 
 @pytest.mark.parametrize(

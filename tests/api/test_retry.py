@@ -10,8 +10,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_contensis.api.errors import ContensisError, HostUnreachableError, ServerError
 from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy, parse_retry_after
+from airflow_provider_contensis.exceptions import ContensisError, HostUnreachableError, ServerError
 
 
 class Failing:

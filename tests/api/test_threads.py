@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.sandbox import Sandbox
-from tests.tell import tell
+from tests.terminal import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +41,9 @@ def test_ask_for_one_token_when_there_is_none_and_for_one_more_when_it_is_revoke
 ) -> None:
     """Through one client, or each through its own, as several hooks of a task do."""
     with Sandbox(small_catalogue) as sandbox:
-        one = make_client(sandbox)
-        clients = [one if share else make_client(sandbox, tokens=one._tokens) for _ in range(THREADS)]
+        tokens = TokenCache()
+        one = make_client(sandbox, tokens=tokens)
+        clients = [one if share else make_client(sandbox, tokens=tokens) for _ in range(THREADS)]
         for expected in (1, 2, 3):
             waiting = list(clients)
             at_once(lambda: waiting.pop().list_projects())  # noqa: B023 - used before the next round

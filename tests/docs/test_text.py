@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -114,9 +114,9 @@ def test_every_key_of_the_result_is_told(
     from tests.provider.test_operator import CONTEXT, operator
 
     connect(iso_sandbox)
-    result: dict[str, Any] = operator(
-        destination=f"{tmp_path}/x.jsonl", content_type_id="currency", language="cy"
-    ).execute(CONTEXT)
+    result = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="currency", language="cy").execute(
+        CONTEXT
+    )
     told = re.findall(r"`(\w+)`", section(EXPORTING, "What comes back").partition(". ")[0])
     # The first mention counts: that of changed_from explains the watermark, too.
     assert set(told) == set(result) | set(result["files"][0])

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_contensis.export.read import Head
+from airflow_provider_contensis.export.page import entry_metas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from airflow_provider_contensis.api.resources import ContentType, Field
+    from airflow_provider_contensis.export.model import EntryMeta
 
 
 class Number(str):
@@ -41,15 +44,15 @@ def raws(entries: Iterable[bytes]) -> list[msgspec.Raw]:
     return [msgspec.Raw(entry) for entry in entries]
 
 
-def heads(entries: Iterable[bytes]) -> list[Head]:
-    return [msgspec.json.decode(entry, type=Head) for entry in entries]
+def metas(entries: Iterable[bytes]) -> list[EntryMeta]:
+    return entry_metas(raws(entries), "published")
 
 
-def field(field_id: str, data_type: str, data_format: str | None = None, **more: Any) -> dict[str, Any]:
+def field(field_id: str, data_type: str, data_format: str | None = None, **more: Any) -> Field:
     return {"id": field_id, "dataType": data_type, "dataFormat": data_format, "validations": {}, **more}
 
 
-def content_type(content_type_id: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+def content_type(content_type_id: str, fields: list[Field]) -> ContentType:
     return {"id": content_type_id, "version": {"versionNo": "3.0"}, "dataFormat": "entry", "fields": fields}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,21 +23,24 @@ from tests.export.every_type import (
     content_type,
     exact,
     field,
-    heads,
+    metas,
     raws,
     sys,
 )
 
+if TYPE_CHECKING:
+    from airflow_provider_contensis.api.resources import ContentType
+
 
 def written(
     entries: list[bytes],
-    content_types: list[dict[str, Any]],
+    content_types: list[ContentType],
     fields: tuple[str, ...] | None = None,
     **options: Any,
 ) -> bytes:
     sink = Collected()
     writer = CsvWriter(sink, content_types, FormatOptions(**options), fields=fields)
-    writer.write(raws(entries), heads(entries))
+    writer.write(raws(entries), metas(entries))
     writer.close()
     return sink.content
 
@@ -149,7 +152,7 @@ def test_the_same_entries_give_the_same_bytes_however_they_come() -> None:
     sink = Collected()
     writer = CsvWriter(sink, [EVERY_TYPE], FormatOptions())
     for entry in ENTRIES:
-        writer.write(raws([entry]), heads([entry]))
+        writer.write(raws([entry]), metas([entry]))
     writer.close()
     assert sink.content == written(ENTRIES, [EVERY_TYPE])
 

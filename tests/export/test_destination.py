@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.destination import Destination
 
 

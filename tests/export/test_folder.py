@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from airflow_provider_contensis.api.errors import DestinationError
-from airflow_provider_contensis.export.entries import ExportResult, export_entries
-from airflow_provider_contensis.export.manifest import file_names, schema_hash
+from airflow_provider_contensis.exceptions import DestinationError
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.export.storage import LocalStorage
+from airflow_provider_contensis.export.sinks.manifest import file_names, schema_hash
+from airflow_provider_contensis.export.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.export.storage import PendingFile
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.results import ExportResult
+    from airflow_provider_contensis.export.storage.base import PendingFile
     from airflow_provider_contensis.sandbox import Sandbox
 
 
@@ -72,12 +74,14 @@ def test_it_tells_each_content_type_s_schema(
     export(content_type_id="country")
     [(name, schema)] = manifest(tmp_path)["content_types"].items()
     assert name == "country"
-    assert schema["schema_sha256"] == schema_hash(iso_sandbox.catalogue.content_types["country"])
+    assert schema["schema_sha256"] == schema_hash(
+        cast("ContentType", iso_sandbox.catalogue.content_types["country"])
+    )
     assert schema["version"]
 
 
 def test_a_schema_s_hash_changes_with_its_fields_only() -> None:
-    one = {"id": "a", "fields": [{"id": "x", "dataType": "string"}], "name": {"en": "A"}}
+    one: ContentType = {"id": "a", "fields": [{"id": "x", "dataType": "string"}], "name": {"en": "A"}}
     assert schema_hash(one) == schema_hash({**one, "name": {"en": "B"}})
     assert schema_hash(one) != schema_hash({**one, "fields": [{"id": "x", "dataType": "integer"}]})
 

@@ -8,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-from airflow_provider_contensis.api.errors import InvalidResponseError
+from airflow_provider_contensis.exceptions import InvalidResponseError
 from airflow_provider_contensis.export.fields import field_tree, keep_fields
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
 

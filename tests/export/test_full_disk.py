@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 # Ends with 75 (try again later) or 77 (not permitted), as sysexits.h has it.
 PROGRAM = """
 import os, sys
-from airflow_provider_contensis.api.auth import Credentials
+from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.api.errors import DestinationError
-from airflow_provider_contensis.export.entries import export_entries
+from airflow_provider_contensis.exceptions import DestinationError
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.formats import csv, json, parquet
 from airflow_provider_contensis.export.request import ExportRequest
 

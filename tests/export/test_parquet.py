@@ -7,11 +7,11 @@ import re
 import sys as python
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_contensis.api.errors import ConfigurationError, ExportError
+from airflow_provider_contensis.exceptions import ConfigurationError, ExportError
 from airflow_provider_contensis.export.formats import parquet
 from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.formats.parquet import ParquetWriter
@@ -30,10 +30,13 @@ from tests.export.every_type import (
     content_type,
     exact,
     field,
-    heads,
+    metas,
     raws,
     sys,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.api.resources import ContentType
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -43,7 +46,7 @@ COUNT = content_type("count", [field("n", "integer")])
 
 def written(
     entries: list[bytes],
-    definition: dict[str, Any] = EVERY_TYPE,
+    definition: ContentType = EVERY_TYPE,
     fields: tuple[str, ...] | None = None,
     **options: Any,
 ) -> bytes:
@@ -51,7 +54,7 @@ def written(
     writer = ParquetWriter(
         sink, [definition], FormatOptions(**options), version_status="published", fields=fields
     )
-    writer.write(raws(entries), heads(entries))
+    writer.write(raws(entries), metas(entries))
     writer.close()
     return sink.content
 
@@ -292,14 +295,14 @@ def test_raw_mode_carries_the_json_as_served() -> None:
 def test_raw_mode_takes_the_save_as_the_change_of_a_latest_version() -> None:
     sink = Collected()
     writer = ParquetWriter(sink, [], FormatOptions(parquet_mode="raw"), version_status="latest")
-    writer.write(raws([FULL, ABSENT, ASSET]), heads([FULL, ABSENT, ASSET]))
+    writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET]))
     writer.close()
     changed = [row["changed"] for row in rows_of(sink.content)]
     assert changed == [nanoseconds("2031-03-30T10:15:10.7048498Z"), None, None]
 
 
 @pytest.mark.parametrize("definitions", [[], [EVERY_TYPE, COUNT]])
-def test_typed_columns_are_for_one_content_type(definitions: list[dict[str, Any]]) -> None:
+def test_typed_columns_are_for_one_content_type(definitions: list[ContentType]) -> None:
     with pytest.raises(ConfigurationError, match='content_type_id.*folder.*parquet_mode="raw"'):
         ParquetWriter(Collected(), definitions, FormatOptions(), version_status="published")
 
@@ -318,7 +321,7 @@ def test_the_same_entries_give_the_same_bytes_however_they_come(monkeypatch: pyt
     writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(), version_status="published")
     for start in range(0, len(entries), 5):
         part = entries[start : start + 5]
-        writer.write(raws(part), heads(part))
+        writer.write(raws(part), metas(part))
     writer.close()
     assert sink.content == written(entries)
     metadata = pq.ParquetFile(io.BytesIO(sink.content)).metadata
@@ -329,6 +332,6 @@ def test_the_same_entries_give_the_same_bytes_however_they_come(monkeypatch: pyt
 def test_a_writer_given_up_writes_no_more() -> None:
     sink = Collected()
     writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(), version_status="published")
-    writer.write(raws([FULL]), heads([FULL]))
+    writer.write(raws([FULL]), metas([FULL]))
     del writer
     assert sink.content == b""

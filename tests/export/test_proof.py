@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_contensis.api.errors import IncompleteReadError
-from airflow_provider_contensis.export.entries import ExportResult, export_entries
+from airflow_provider_contensis.exceptions import IncompleteReadError
+from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.sandbox import (
     Catalogue,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.results import ExportResult
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_contensis.api.errors import DestinationError
+from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
-from airflow_provider_contensis.export.output import OutputFile
-from airflow_provider_contensis.export.storage import LocalStorage, ObjectStorage
+from airflow_provider_contensis.export.sinks.output import OutputFile
+from airflow_provider_contensis.export.storage.local import LocalStorage
+from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, Connection
 
-from airflow_provider_contensis.api.errors import ConfigurationError
 from airflow_provider_contensis.connection import ConnectionSettings
+from airflow_provider_contensis.exceptions import ConfigurationError
 from tests.provider.version import AIRFLOW
 
 SECRET = "a-shared-secret"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from tests.provider.test_operator import CONTEXT
 

@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_contensis import connection_check
-from airflow_provider_contensis.api.errors import ConfigurationError, ContensisError, NotFoundError
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError, NotFoundError
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
 from tests.tls import certificate

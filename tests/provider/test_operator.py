@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
-from airflow_provider_contensis.api.errors import ConfigurationError, ServerError
-from airflow_provider_contensis.operators._task import memory_of
+from airflow_provider_contensis.exceptions import ConfigurationError, ServerError
+from airflow_provider_contensis.operators._task import checkpoint_pointer
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
 
@@ -162,10 +162,10 @@ class TestArguments:
 
 class TestWhatARetryKnows:
     def test_is_nothing_where_airflow_has_no_place_for_it(self) -> None:
-        assert memory_of(CONTEXT) is None
+        assert checkpoint_pointer(CONTEXT) is None
 
     @pytest.mark.parametrize(
-        ("tries", "is_last"),
+        ("tries", "is_last_attempt"),
         [
             ({"try_number": 1, "max_tries": 1}, False),
             ({"try_number": 2, "max_tries": 1}, True),
@@ -174,11 +174,11 @@ class TestWhatARetryKnows:
             ({}, True),  # not told by this version
         ],
     )
-    def test_is_kept_while_retries_are_left(self, tries: dict[str, int], is_last: bool) -> None:
+    def test_is_kept_while_retries_are_left(self, tries: dict[str, int], is_last_attempt: bool) -> None:
         context: Any = {"ti": SimpleNamespace(**tries), "task_state_store": object()}
-        memory = memory_of(context)
-        assert memory is not None
-        assert memory.is_last is is_last
+        pointer = checkpoint_pointer(context)
+        assert pointer is not None
+        assert pointer.is_last_attempt is is_last_attempt
 
 
 class TestARun:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_contensis.api.errors import IncompleteReadError
-from airflow_provider_contensis.export import storage
+from airflow_provider_contensis.exceptions import IncompleteReadError
+from airflow_provider_contensis.export.storage import base as storage
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -64,8 +64,7 @@ def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 def export(bucket: Any, key: str, **arguments: Any) -> dict[str, Any]:
     destination = f"s3://{bucket.name}/{key}"
     made = operator(destination=destination, destination_conn_id="store", **arguments)
-    result: dict[str, Any] = made.execute(CONTEXT)
-    return result
+    return dict(made.execute(CONTEXT))
 
 
 def content(bucket: Any, key: str) -> bytes:
@@ -208,7 +207,7 @@ def test_what_a_killed_export_left_is_ended_once_it_was_idle_for_long(
 def test_a_store_that_refuses_is_told_in_a_sentence(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
 ) -> None:
-    from airflow_provider_contensis.api.errors import DestinationError
+    from airflow_provider_contensis.exceptions import DestinationError
 
     with Sandbox(small_catalogue) as sandbox:
         connect(sandbox)

@@ -1,4 +1,4 @@
-"""File formats: each turns entries, as the bytes that were served, into bytes of a file."""
+"""File formats: each turns entries, as served, into the bytes of a file."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.formats.base import (
-        ContentType,
+        ByteSink,
         EntryWriter,
         FileFormat,
         FormatOptions,
-        Sink,
     )
 
 
 def open_writer(
     file_format: FileFormat,
-    sink: Sink,
+    sink: ByteSink,
     content_types: Sequence[ContentType],
     options: FormatOptions,
     *,
     version_status: str,
     fields: tuple[str, ...] | None,
 ) -> EntryWriter:
-    """Return a writer of a format; what a format needs is imported only now.
+    """Return a writer of a format; its libraries are imported only now.
 
-    :param sink: where its bytes go.
+    :param sink: takes its bytes.
     :param content_types: the definitions of the content types whose entries will come.
     :param version_status: `published` or `latest`.
     :param fields: the field paths that were kept of each entry; None for all.
-    :raises ConfigurationError: the format can't hold this, or a library is missing.
+    :raises ConfigurationError: the format cannot hold these content types, or a library is missing.
     """
     if file_format == "csv":
         from airflow_provider_contensis.export.formats.csv import CsvWriter

@@ -1,4 +1,4 @@
-"""Entries as Arrow columns. This module needs pyarrow: only what needs it too may import it."""
+"""Entries as Arrow columns. It needs pyarrow, so only modules that need pyarrow, too, may import it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import msgspec
 import pyarrow as pa
 from pyarrow import compute
 
-from airflow_provider_contensis.api.errors import ExportError
-from airflow_provider_contensis.api.times import sort_key
-from airflow_provider_contensis.export.formats.columns import RAW, REST, Leaf, Many, entry_shape
-from airflow_provider_contensis.export.formats.rows import (
+from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.export.table.columns import RAW, REST, Leaf, Many, entry_shape
+from airflow_provider_contensis.export.table.rows import (
     OBJECT,
     UNREADABLE,
     LeafNode,
@@ -22,37 +21,38 @@ from airflow_provider_contensis.export.formats.rows import (
     compact,
     served,
 )
+from airflow_provider_contensis.utils.times import sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from airflow_provider_contensis.export.formats.base import ContentType
-    from airflow_provider_contensis.export.formats.columns import Shape
-    from airflow_provider_contensis.export.formats.rows import Node, RecordNode
-    from airflow_provider_contensis.export.read import Head
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.table.columns import Shape
+    from airflow_provider_contensis.export.table.rows import Node, RecordNode
 
-    Misfits = dict[int, list[str]]
+    Mismatches = dict[int, list[str]]
 
-# Contensis gives up to seven digits of a second's fraction, one more than microseconds hold.
+# Contensis serves up to seven fractional digits of a second, one more than microseconds hold.
 _TIME = pa.timestamp("ns", "UTC")
 _FIRST_YEAR, _END_YEAR = "1678", "2262"
 _DECIMAL_DIGITS = 38
-# Up to so many characters a number has no more digits than a float keeps.
+# A number of so many characters has no more digits than a float keeps.
 _SAFE_LENGTH = 15
 _INT64_DIGITS = 19
 _SHOWN = 60
 _BOOLEANS = {b"true": True, b"false": False, None: None}
-# What a conversion raises for a value that does not fit.
-_MISFIT = (ValueError, TypeError, ArithmeticError, LookupError, msgspec.MsgspecError)
+# Raised by conversions of values that do not fit.
+_MISMATCH = (ValueError, TypeError, ArithmeticError, LookupError, msgspec.MsgspecError)
 
 
 class TypedColumns:
-    """Columns with the types that a content type declares.
+    """Columns of the types that a content type declares.
 
     :param content_type: its definition.
     :param fields: the field paths that were kept of each entry; None for all.
-    :param keep_misfits: put an entry with a value that does not fit into a column of its own, as JSON;
-        otherwise such a value is an error.
+    :param keep_mismatches: keep the JSON of an entry with a value that does not fit its declared type, in a
+        column of its own; otherwise such a value is an error.
     :param version_status: `published` or `latest`, for the file's metadata.
     """
 
@@ -61,18 +61,18 @@ class TypedColumns:
         content_type: ContentType,
         *,
         fields: Iterable[str] | None,
-        keep_misfits: bool,
+        keep_mismatches: bool,
         version_status: str,
     ) -> None:
         shape = entry_shape(content_type, fields)
         self._reader = RowReader(shape)
-        self._keep_misfits = keep_misfits
+        self._keep_mismatches = keep_mismatches
         declared = {str(field["id"]): field for field in content_type.get("fields") or ()}
         columns = [
             pa.field(name, _arrow_type(member), metadata=_field_metadata(declared.get(name)))
             for name, member in shape.members.items()
         ]
-        extras = [REST, RAW] if keep_misfits else [REST]
+        extras = [REST, RAW] if keep_mismatches else [REST]
         self.schema = pa.schema(
             [*columns, *(pa.field(name, pa.string()) for name in extras)],
             metadata={
@@ -82,51 +82,49 @@ class TypedColumns:
             },
         )
 
-    def batch(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> pa.RecordBatch:
+    def batch(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> pa.RecordBatch:
         """Return entries as columns.
 
-        :raises ExportError: a value does not fit its declared type, and misfits are not kept.
+        :raises ExportError: a value does not fit its declared type, and such entries are not kept.
         """
         rows = self._reader.read(entries)
-        misfits = rows.misfits
-        arrays = _members(self._reader.root, rows.values, range(len(entries)), "", misfits)
-        if misfits and not self._keep_misfits:
-            number = min(misfits)
-            raise _misfit(entries[number], heads[number], misfits[number][0])
+        mismatches = rows.mismatches
+        arrays = _members(self._reader.root, rows.values, range(len(entries)), "", mismatches)
+        if mismatches and not self._keep_mismatches:
+            number = min(mismatches)
+            raise _mismatch(entries[number], metas[number], mismatches[number][0])
         arrays.append(pa.array([rows.rest.get(number) for number in range(len(entries))], pa.string()))
-        if self._keep_misfits:
+        if self._keep_mismatches:
             raw = [
-                compact(bytes(entry)) if number in misfits else None for number, entry in enumerate(entries)
+                compact(bytes(entry)) if number in mismatches else None
+                for number, entry in enumerate(entries)
             ]
             arrays.append(pa.array(raw, pa.string()))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
 class RawColumns:
-    """Each entry's JSON as served, with what identifies it.
+    """Each entry's JSON as served, with its metadata.
 
-    :param version_status: tells which time of an entry is its change.
+    :param version_status: `published` or `latest`, for the file's metadata.
     """
 
     def __init__(self, version_status: str) -> None:
-        self._mark = "published" if version_status == "published" else "modified"
         texts = [pa.field(name, pa.string()) for name in ("id", "language", "content_type_id")]
         self.schema = pa.schema(
             [*texts, pa.field("changed", _TIME), pa.field("entry", pa.string())],
             metadata={"contensis.versionStatus": version_status},
         )
 
-    def batch(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> pa.RecordBatch:
+    def batch(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> pa.RecordBatch:
         """Return entries as columns."""
-        marks = [head.sys.version and getattr(head.sys.version, self._mark) for head in heads]
-        # A time that can't be read is still in the JSON.
-        changed = _leaf(LeafNode(Leaf("time")), marks, range(len(marks)), "", {})
-        ids = [head.sys for head in heads]
+        # A time that cannot be read is still in the JSON.
+        changed = _leaf(LeafNode(Leaf("time")), [meta.changed for meta in metas], range(len(metas)), "", {})
         return pa.RecordBatch.from_arrays(
             [
-                pa.array([sys.id for sys in ids], pa.string()),
-                pa.array([sys.language for sys in ids], pa.string()),
-                pa.array([sys.content_type_id for sys in ids], pa.string()),
+                pa.array([meta.id for meta in metas], pa.string()),
+                pa.array([meta.language for meta in metas], pa.string()),
+                pa.array([meta.content_type_id for meta in metas], pa.string()),
                 changed,
                 pa.array([bytes(entry) for entry in entries], pa.string()),
             ],
@@ -154,28 +152,30 @@ def _arrow_type(shape: Shape) -> pa.DataType:
 
 
 def _members(
-    node: RecordNode, structs: Sequence[Any], owners: Sequence[int], path: str, misfits: Misfits
+    node: RecordNode, structs: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
 ) -> list[pa.Array]:
     prefix = f"{path}." if path else ""
     return [
-        _array(member.node, values, owners, f"{prefix}{member.name}", misfits)
+        _array(member.node, values, owners, f"{prefix}{member.name}", mismatches)
         for member, values in node.columns(structs)
     ]
 
 
-def _array(node: Node, values: Sequence[Any], owners: Sequence[int], path: str, misfits: Misfits) -> pa.Array:
+def _array(
+    node: Node, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
+) -> pa.Array:
     """Return values of one column as an array.
 
     :param values: as `Rows` has them.
-    :param owners: of each value, the row that it belongs to.
-    :param path: of the column.
-    :param misfits: gets the paths of values that do not fit; they become null.
+    :param owners: the row of each value.
+    :param path: of the column, such as `director.sys.id`.
+    :param mismatches: gets the paths of values that do not fit, which become null.
     """
     if isinstance(node, LeafNode):
-        return _leaf(node, values, owners, path, misfits)
+        return _leaf(node, values, owners, path, mismatches)
     if isinstance(node, ManyNode):
-        return _list(node, values, owners, path, misfits)
-    children = _members(node, values, owners, path, misfits)
+        return _list(node, values, owners, path, mismatches)
+    children = _members(node, values, owners, path, mismatches)
     names = [member.name for member in node.members]
     fields = [pa.field(name, child.type) for name, child in zip(names, children, strict=True)]
     return pa.StructArray.from_arrays(
@@ -184,20 +184,20 @@ def _array(node: Node, values: Sequence[Any], owners: Sequence[int], path: str, 
 
 
 def _list(
-    node: ManyNode, values: Sequence[Any], owners: Sequence[int], path: str, misfits: Misfits
+    node: ManyNode, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
 ) -> pa.Array:
     items = [item for value in values if value for item in value]
     item_owners = [owner for owner, value in zip(owners, values, strict=True) for _ in value or ()]
-    child = _array(node.item, items, item_owners, path, misfits)
+    child = _array(node.item, items, item_owners, path, mismatches)
     ends = accumulate((len(value or ()) for value in values), initial=0)
-    # An offset that is null makes a list that is null.
+    # A null offset makes a null list.
     offsets = [None if value is None else end for value, end in zip([*values, ()], ends, strict=True)]
     list_type = pa.list_(pa.field("element", child.type))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), child, type=list_type)
 
 
 def _leaf(
-    node: LeafNode, values: Sequence[Any], owners: Sequence[int], path: str, misfits: Misfits
+    node: LeafNode, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
 ) -> pa.Array:
     arrow_type = _arrow_type(node.leaf)
     if values.count(None) == len(values):
@@ -205,13 +205,13 @@ def _leaf(
     convert = _CONVERSIONS[node.leaf.kind]
     try:
         return convert(values, arrow_type)
-    except _MISFIT:
-        fitting = list(values)  # which of them do not fit is found one by one
+    except _MISMATCH:
+        fitting = list(values)  # find the values that do not fit, one by one
     for number, value in enumerate(values):
         try:
             convert([value], arrow_type)
-        except _MISFIT:
-            misfits.setdefault(owners[number], []).append(path)
+        except _MISMATCH:
+            mismatches.setdefault(owners[number], []).append(path)
             fitting[number] = node.default
     return convert(fitting, arrow_type)
 
@@ -224,7 +224,9 @@ def _times(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     texts = pa.array(values, pa.string())
     least, greatest = compute.min_max(texts).as_py().values()
     if least and (least < _FIRST_YEAR or greatest >= _END_YEAR):
-        raise ValueError("beyond what nanoseconds in 64 bits reach")  # older versions of Arrow would not tell
+        raise ValueError(
+            "out of range for nanoseconds in 64 bits"
+        )  # older versions of Arrow overflow silently
     try:
         return texts.cast(arrow_type)
     except pa.ArrowInvalid:
@@ -245,7 +247,7 @@ def _integer(text: bytes) -> int:
     try:
         return int(text)
     except ValueError:
-        number = Decimal(text.decode())  # 94.0 and 1e3 are whole numbers too
+        number = Decimal(text.decode())  # 94.0 and 1e3 are whole numbers, too
     if number.adjusted() >= _INT64_DIGITS or number != number.to_integral_value():
         raise ValueError(text)
     return int(number)
@@ -291,17 +293,17 @@ _CONVERSIONS: dict[str, Callable[[Sequence[Any], pa.DataType], pa.Array]] = {
 }
 
 
-def _misfit(entry: msgspec.Raw, head: Head, path: str) -> ExportError:
+def _mismatch(entry: msgspec.Raw, meta: EntryMeta, path: str) -> ExportError:
     value = entry
     for name in path.split("."):
         try:
             value = OBJECT.decode(value)[name]
         except (*UNREADABLE, LookupError):
-            break  # within an array, or what should be an object is none: that is shown
+            break  # an array, or not an object: show that
     shown = str(value, "utf-8", "replace")
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
     return ExportError(
-        f"Entry {head.sys.id} ({head.sys.language}): the field {path} holds {shown}, which its declared type "
-        'cannot hold without loss. Set misfits="raw" to keep the JSON of such entries in a column '
+        f"Entry {meta.id} ({meta.language}): the value {shown} of field {path} does not fit its declared "
+        'type without loss. Set on_type_mismatch="raw" to keep the JSON of such entries in a column '
         f'{RAW}, or parquet_mode="raw" to export JSON only.'
     )

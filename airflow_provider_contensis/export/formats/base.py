@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import msgspec
 
-    from airflow_provider_contensis.export.read import Head
+    from airflow_provider_contensis.export.model import EntryMeta
 
 FileFormat = Literal["jsonl", "json", "csv", "parquet"]
-ContentType = dict[str, Any]
 
 
-class Sink(Protocol):
-    """Where a format writes its bytes."""
+class ByteSink(Protocol):
+    """Takes the bytes of a format."""
 
     def write(self, data: bytes) -> object:
         """Append bytes."""
@@ -26,27 +25,27 @@ class Sink(Protocol):
 class EntryWriter(Protocol):
     """Writes entries in one format."""
 
-    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:
+    def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:
         """Append entries.
 
         :param entries: their JSON as served.
-        :param heads: what was decoded of each already.
+        :param metas: their metadata.
         """
 
     def close(self) -> None:
-        """Write what ends the format; the sink stays open."""
+        """Write the end of the format; the sink stays open."""
 
 
 @dataclass(frozen=True)
 class FormatOptions:
-    """What a person may choose of a format.
+    """Choices within a file format.
 
-    :param guard_formulas: CSV: put an apostrophe before text that a spreadsheet would take for a formula.
-    :param parquet_mode: Parquet: `typed` columns, or `raw`: id, language, change mark and the JSON itself.
-    :param misfits: Parquet: what becomes of a value that does not fit its declared type: `fail`, or
-        `raw` for the entry's JSON in a column `_raw`.
+    :param escape_formulas: CSV: put an apostrophe before text that a spreadsheet would run as a formula.
+    :param parquet_mode: Parquet: `typed` columns, or `raw`: id, language, change mark and JSON.
+    :param on_type_mismatch: Parquet: what to do with a value that does not fit its declared type: `fail`,
+        or `raw` to keep the entry's JSON in a column `_raw`.
     """
 
-    guard_formulas: bool = False
+    escape_formulas: bool = False
     parquet_mode: Literal["typed", "raw"] = "typed"
-    misfits: Literal["fail", "raw"] = "fail"
+    on_type_mismatch: Literal["fail", "raw"] = "fail"

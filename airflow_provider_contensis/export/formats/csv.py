@@ -1,4 +1,4 @@
-"""CSV: entries flattened to dotted columns that are known before the first row."""
+"""CSV: entries flattened to dotted columns, which are known before the first row."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_contensis.export.formats.columns import COMPUTED, REST, Leaf, Many, Record, entry_shape
-from airflow_provider_contensis.export.formats.rows import RecordNode, RowReader, compact
+from airflow_provider_contensis.export.table.columns import COMPUTED, REST, Leaf, Many, Record, entry_shape
+from airflow_provider_contensis.export.table.rows import RecordNode, RowReader, compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from airflow_provider_contensis.export.formats.base import ContentType, FormatOptions, Sink
-    from airflow_provider_contensis.export.formats.columns import Shape
-    from airflow_provider_contensis.export.read import Head
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.formats.base import ByteSink, FormatOptions
+    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.table.columns import Shape
 
-# It depends on who asks, and it changes without a new version; the vendor's own tool leaves it out as well.
+# It depends on who asks and changes without a new version; the vendor's tool leaves it out, too.
 _WORKFLOW = "sys.workflow"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _NEEDS_QUOTES = re.compile('[",\r\n]').search
-_NEEDS_QUOTES_OR_GUARD = re.compile('[",\r\n]|\\A[=+\\-@\t]').search
+_NEEDS_QUOTES_OR_ESCAPE = re.compile('[",\r\n]|\\A[=+\\-@\t]').search
 _PLAIN = {"": "", "null": "", "true": "true", "false": "false", "{}": "{}", "[]": "[]"}
 
 
 class CsvWriter:
-    """Writes CSV as RFC 4180 has it, in UTF-8 without a byte order mark.
+    """Writes CSV according to RFC 4180, in UTF-8 without a byte order mark.
 
-    :param sink: where the bytes go; it gets the header at once.
+    :param sink: takes the bytes; it gets the header at once.
     :param content_types: the definitions of the content types whose entries will come.
-    :param options: only `guard_formulas` matters here.
+    :param options: `escape_formulas` applies.
     :param fields: the field paths that were kept of each entry; None for all.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        sink: ByteSink,
         content_types: Sequence[ContentType],
         options: FormatOptions,
         *,
         fields: tuple[str, ...] | None = None,
     ) -> None:
         self._sink = sink
-        self._guard = options.guard_formulas
-        self._is_special = _NEEDS_QUOTES_OR_GUARD if self._guard else _NEEDS_QUOTES
+        self._escape = options.escape_formulas
+        self._is_special = _NEEDS_QUOTES_OR_ESCAPE if self._escape else _NEEDS_QUOTES
         shapes = {
             str(definition.get("id")): _flat(entry_shape(definition, fields)) for definition in content_types
         }
-        # An entry of any other type has what every entry has; its fields go into the last column.
+        # Entries of other types have the columns of every entry; their fields go into the last column.
         other = _flat(entry_shape({}, fields))
         self._readers = {name: RowReader(shape) for name, shape in shapes.items()}
         self._other = RowReader(other)
         paths = list(dict.fromkeys(path for shape in [*shapes.values(), other] for path in _paths(shape)))
         if not any(f"{path}.".startswith(f"{_WORKFLOW}.") for path in fields or ()):
             paths = [path for path in paths if path != _WORKFLOW]
-        # What every entry has stands after the fields of all types; otherwise a sort keeps the order.
+        # The columns of every entry come after the fields of all types; otherwise the order stays.
         self._paths = sorted(paths, key=lambda path: path.split(".")[0] in COMPUTED)
         sink.write(_lines([self._cells([name]) for name in [*self._paths, REST]]))
 
-    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:
+    def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:
         """Append entries."""
-        pairs = zip(entries, heads, strict=True)
-        for content_type_id, run in groupby(pairs, lambda pair: pair[1].sys.content_type_id):
+        pairs = zip(entries, metas, strict=True)
+        for content_type_id, run in groupby(pairs, lambda pair: pair[1].content_type_id):
             self._write(self._readers.get(content_type_id, self._other), [entry for entry, _ in run])
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class CsvWriter:
         if values.count(first) == len(values):
             return [self._cell(first)] * len(values)
         is_special = self._is_special
-        # Most values are plain text, and there are very many of them.
+        # Nearly all values are plain text: keep that path short.
         return [
             value if value.__class__ is str and value and not is_special(value) else self._cell(value)
             for value in values
@@ -104,12 +105,12 @@ class CsvWriter:
             return self._text(msgspec.json.decode(value, type=str))
         if json.startswith(("{", "[")):
             return _quoted(compact(bytes(value)).decode())
-        return json  # a number, in the very digits that were served
+        return json  # a number, digit by digit as served
 
     def _text(self, text: str) -> str:
-        if self._guard and text.startswith(_FORMULA_STARTS):
+        if self._escape and text.startswith(_FORMULA_STARTS):
             text = f"'{text}"
-        # Quotes tell an empty text from null, for readers that care.
+        # Quotes distinguish an empty text from null.
         return text if text and not _NEEDS_QUOTES(text) else _quoted(text)
 
 
@@ -123,7 +124,7 @@ def _lines(columns: Iterable[Sequence[str]]) -> bytes:
 
 
 def _flat(record: Record) -> Record:
-    """Return a shape in which every array is one column."""
+    """Return the shape with every array as one column."""
     flat: dict[str, Shape] = {}
     for name, shape in record.members.items():
         flat[name] = Leaf("json") if isinstance(shape, Many) else shape

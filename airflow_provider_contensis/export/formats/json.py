@@ -1,4 +1,4 @@
-"""JSON Lines and JSON: entries as they were read."""
+"""JSON Lines and JSON: entries as served."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from airflow_provider_contensis.export.formats.base import Sink
-    from airflow_provider_contensis.export.read import Head
+    from airflow_provider_contensis.export.formats.base import ByteSink
+    from airflow_provider_contensis.export.model import EntryMeta
 
 
 class JsonLinesWriter:
     """One entry a line."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
 
-    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:  # noqa: ARG002 - EntryWriter
+    def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:  # noqa: ARG002 - EntryWriter
         """Append entries."""
         if entries:
             self._sink.write(b"\n".join([*entries, b""]))
 
     def close(self) -> None:
-        """Nothing follows the last line."""
+        """Do nothing: the last line ends the file."""
 
 
 class JsonWriter:
-    """One array with an entry on each line, as the vendor's own command line tool writes one."""
+    """One array with an entry on each line, as the vendor's command line tool writes it."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
         self._started = False
 
-    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:  # noqa: ARG002 - EntryWriter
+    def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:  # noqa: ARG002 - EntryWriter
         """Append entries."""
         if not entries:
             return

@@ -1,22 +1,23 @@
-"""Parquet: entries in typed columns, or each entry's JSON with what identifies it."""
+"""Parquet: entries in typed columns, or each entry's JSON with its metadata."""
 
 from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.api.errors import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import msgspec
 
-    from airflow_provider_contensis.export.formats.base import ContentType, FormatOptions, Sink
-    from airflow_provider_contensis.export.read import Head
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.formats.base import ByteSink, FormatOptions
+    from airflow_provider_contensis.export.model import EntryMeta
 
-# Entries become columns in batches, and batches a row group: each ends at so many rows or bytes of JSON. What
-# the entries are decides that, never how they came, so that the same entries give the same bytes.
+# Entries become columns in batches, and batches a row group; each ends at so many rows or bytes of JSON. That
+# depends on the entries alone, not on how they were read, so that the same entries give the same bytes.
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 2 << 20
 _GROUP_ROWS = 65_536
@@ -26,10 +27,10 @@ _GROUP_BYTES = 32 << 20
 class ParquetWriter:
     """Writes Parquet, compressed with zstd.
 
-    :param sink: where the bytes go.
-    :param content_types: the definitions of the content types whose entries will come; with typed
-        columns exactly one.
-    :param options: `parquet_mode` and `misfits` matter here.
+    :param sink: takes the bytes.
+    :param content_types: the definitions of the content types whose entries will come; exactly one for
+        typed columns.
+    :param options: `parquet_mode` and `on_type_mismatch` apply.
     :param version_status: `published` or `latest`.
     :param fields: the field paths that were kept of each entry; None for all.
     :raises ConfigurationError: pyarrow is missing, or typed columns were asked for several content types.
@@ -37,7 +38,7 @@ class ParquetWriter:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: ByteSink,
         content_types: Sequence[ContentType],
         options: FormatOptions,
         *,
@@ -60,39 +61,39 @@ class ParquetWriter:
             self._columns = TypedColumns(
                 content_types[0],
                 fields=fields,
-                keep_misfits=options.misfits == "raw",
+                keep_mismatches=options.on_type_mismatch == "raw",
                 version_status=version_status,
             )
         else:
             raise ConfigurationError(
                 f"A Parquet file with typed columns holds one content type, not {len(content_types)}: "
-                "name one in content_type_id, end the destination in / for a folder with a file for each, "
-                'or set parquet_mode="raw".'
+                "set content_type_id to one of them, end the destination in / for a folder with a file for "
+                'each, or set parquet_mode="raw".'
             )
         self._sink = sink
         self._table = Table
         self._buffer = _Buffer()
         self._file = ArrowWriter(self._buffer, self._columns.schema, compression="zstd")
         self._entries: list[msgspec.Raw] = []
-        self._heads: list[Head] = []
+        self._metas: list[EntryMeta] = []
         self._entry_bytes = 0
         self._group: list[Any] = []
         self._group_rows = self._group_bytes = 0
 
-    def write(self, entries: Sequence[msgspec.Raw], heads: Sequence[Head]) -> None:
+    def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:
         """Append entries.
 
-        :raises ExportError: a value does not fit its declared type, and misfits are not kept.
+        :raises ExportError: a value does not fit its declared type, and such entries are not kept.
         """
-        for entry, head in zip(entries, heads, strict=True):
+        for entry, meta in zip(entries, metas, strict=True):
             self._entries.append(entry)
-            self._heads.append(head)
+            self._metas.append(meta)
             self._entry_bytes += memoryview(entry).nbytes
             if len(self._entries) == _BATCH_ROWS or self._entry_bytes >= _BATCH_BYTES:
                 self._end_batch()
 
     def close(self) -> None:
-        """Write what is left, and the footer."""
+        """Write the rest, and the footer."""
         self._end_batch()
         self._end_group()
         self._file.close()
@@ -101,10 +102,10 @@ class ParquetWriter:
     def _end_batch(self) -> None:
         if not self._entries:
             return
-        self._group.append(self._columns.batch(self._entries, self._heads))
+        self._group.append(self._columns.batch(self._entries, self._metas))
         self._group_rows += len(self._entries)
         self._group_bytes += self._entry_bytes
-        self._entries, self._heads, self._entry_bytes = [], [], 0
+        self._entries, self._metas, self._entry_bytes = [], [], 0
         if self._group_rows >= _GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
             self._end_group()
 
@@ -119,8 +120,8 @@ class ParquetWriter:
 class _Buffer(io.RawIOBase):
     """Holds what Arrow writes until it is taken.
 
-    An Arrow writer that is thrown away unfinished, as after an error, still writes a footer; that
-    must not reach the sink.
+    An Arrow writer that is discarded unfinished, as after an error, still writes a footer, which must not
+    reach the sink.
     """
 
     def __init__(self) -> None:

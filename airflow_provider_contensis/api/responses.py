@@ -1,0 +1,249 @@
+"""Answers of the API: their JSON, checked for shape, and their errors as exceptions.
+
+Nothing that an answer says may carry a secret onwards: a gateway's error page may echo the request.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from airflow_provider_contensis.api.retry import parse_retry_after
+from airflow_provider_contensis.exceptions import (
+    APIError,
+    ConflictError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+    ValidationError,
+)
+from airflow_provider_contensis.utils.json import loads_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import requests
+
+    from airflow_provider_contensis.api.resources import ContentType, Entry, Project, SearchPage
+
+_NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
+_ERRORS: dict[int, type[APIError]] = {
+    401: UnauthorizedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: ValidationError,
+    429: RateLimitedError,
+}
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def api_error(response: requests.Response, what: str, *, secret: str) -> APIError:
+    """Return the exception for an error status (docs/contensis-api.md, "Errors").
+
+    :param what: names the call.
+    :param secret: the shared secret, which the message must not contain.
+    """
+    body = _error_body(response, secret)
+    status = response.status_code
+    detail, log_id = body.get("message"), body.get("logid")
+    detail = detail if isinstance(detail, str) and detail.strip() else None
+    log_id = log_id if isinstance(log_id, str) and log_id != _NO_LOG_ID else None
+    wait = retry_after(response)
+    message = f"{what} was answered with status {status}: {_advice(status, wait)}"
+    if detail:
+        message += f" Contensis says: {detail}"
+    if problems := _problems(body.get("data")):
+        message += f" ({problems})"
+    if log_id:
+        message += f" (logId {log_id})"
+    return api_error_class(status)(
+        message,
+        status_code=status,
+        detail=detail,
+        log_id=log_id,
+        error_type=body.get("type") if isinstance(body.get("type"), str) else None,
+        data=body.get("data"),
+        retry_after=wait,
+    )
+
+
+def api_error_class(status_code: int) -> type[APIError]:
+    """Return the exception class for an HTTP error status."""
+    return _ERRORS.get(status_code, ServerError if status_code >= 500 else APIError)
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that an answer asks to wait; None if it does not ask."""
+    return parse_retry_after(response.headers.get("Retry-After"))
+
+
+def unexpected(response: requests.Response, expected: str) -> InvalidResponseError:
+    """Return the exception for an answer of another kind than expected."""
+    return InvalidResponseError(f"{_call(response)} was not answered with {expected}.")
+
+
+def _error_body(response: requests.Response, secret: str) -> dict[str, Any]:
+    """Return the error envelope with lower-case keys, for their case varies."""
+    try:
+        # Secrets are removed after decoding: JSON escapes can hide them.
+        body = _without((_sent_token(response), secret), loads_json(response.content))
+    except (ValueError, RecursionError):
+        return {}
+    return {key.lower(): value for key, value in body.items()} if isinstance(body, dict) else {}
+
+
+def _problems(data: Any) -> str:
+    """Return the problems of fields that a validation error lists."""
+    problems = []
+    for item in data if isinstance(data, list) else []:
+        known = {str(key).lower(): value for key, value in item.items()} if isinstance(item, dict) else {}
+        if isinstance(known.get("message"), str):
+            problems.append(f"{known.get('field') or 'all'}: {known['message']}")
+    return "; ".join(problems[:3])
+
+
+def _advice(status: int, wait: float | None) -> str:
+    if status == 401:
+        return "a new access token was refused too. Check that the API key is enabled, and its scopes."
+    if status == 403:
+        return (
+            "the API key may not do this. Assign it to a role of the project in Contensis, "
+            "and check the connection's scopes."
+        )
+    if status == 404:
+        return (
+            "it does not exist, or the API key's role may not see it. Check the project id and the other ids."
+        )
+    if status == 429:
+        asked = "" if wait is None else f" It asks to wait {wait:g} seconds."
+        return f"too many calls.{asked}"
+    return "the service failed." if status >= 500 else "the service does not accept the request."
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def json_object_or_none(response: requests.Response) -> dict[str, Any] | None:
+    """Return the JSON object of an answer of any kind; None if it is something else."""
+    try:
+        body = loads_json(response.content)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def project(response: requests.Response) -> Project:
+    """Return the project of an answer.
+
+    :raises InvalidResponseError: it is something else; so do the functions below.
+    """
+    return cast("Project", _object(response))
+
+
+def entry(response: requests.Response) -> Entry:
+    """Return the entry of an answer."""
+    return _object(response)
+
+
+def search_page(response: requests.Response) -> SearchPage:
+    """Return the page of entries of an answer."""
+    return cast("SearchPage", _object(response))
+
+
+def total_count(response: requests.Response) -> int:
+    """Return the number of entries that match, from an answer with a page of them."""
+    page = _object(response)
+    total, items = page.get("totalCount"), page.get("items")
+    if type(total) is not int or not isinstance(items, list):
+        raise unexpected(response, "a page of entries")
+    if total < len(items):
+        raise InvalidResponseError(f"The service counts {total} entries but shows {len(items)} of them.")
+    return total
+
+
+def content_type(response: requests.Response) -> ContentType:
+    """Return the content type of an answer."""
+    return cast("ContentType", _object(response))
+
+
+def projects(response: requests.Response) -> list[Project]:
+    """Return the projects of an answer."""
+    return cast("list[Project]", _objects(response))
+
+
+def content_types(response: requests.Response) -> list[ContentType]:
+    """Return the content types of an answer, from which files can be made: of the right shape, and text."""
+    definitions = _objects(response)
+    try:
+        json.dumps(definitions, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise unexpected(response, "content types that are valid text") from None
+    for definition in definitions:
+        fields, version = definition.get("fields"), definition.get("version")
+        if not isinstance(version, dict | None) or not (fields is None or _are_fields(fields)):
+            raise unexpected(response, "content types")
+    return cast("list[ContentType]", definitions)
+
+
+def _value(response: requests.Response) -> Any:
+    token = _sent_token(response)
+    try:
+        value = loads_json(response.content)
+        # Ids and languages get into logs, and a token among them would, too.
+        if not token or token not in json.dumps(value, ensure_ascii=False):
+            return value
+        found = "the access token that was sent"
+    except (ValueError, RecursionError):
+        kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
+        found = f"{_without([token], kind)} instead of JSON"
+    raise InvalidResponseError(
+        f"{_call(response)} was answered with {found}. Something other than Contensis may have answered."
+    )
+
+
+def _object(response: requests.Response) -> dict[str, Any]:
+    value = _value(response)
+    if not isinstance(value, dict):
+        raise unexpected(response, "a JSON object")
+    return value
+
+
+def _objects(response: requests.Response) -> list[dict[str, Any]]:
+    value = _value(response)
+    if not _is_list_of_objects(value):
+        raise unexpected(response, "a JSON list of objects")
+    return cast("list[dict[str, Any]]", value)
+
+
+def _are_fields(value: Any) -> bool:
+    return _is_list_of_objects(value) and all(isinstance(field.get("id"), str) for field in value)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _call(response: requests.Response) -> str:
+    return f"{response.request.method} {response.request.path_url.partition('?')[0]}"
+
+
+def _sent_token(response: requests.Response) -> str:
+    return response.request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
+def _without(secrets: Sequence[str], value: Any) -> Any:
+    """Return a JSON value without secrets in any text, plain or percent-encoded."""
+    if isinstance(value, str):
+        for secret in filter(None, secrets):
+            value = value.replace(secret, "***").replace(quote(secret, safe=""), "***")
+        return value
+    if isinstance(value, dict):
+        return {_without(secrets, key): _without(secrets, item) for key, item in value.items()}
+    return [_without(secrets, item) for item in value] if isinstance(value, list) else value

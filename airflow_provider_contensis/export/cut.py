@@ -1,0 +1,95 @@
+"""Cutting a window into smaller ones, which together are the whole.
+
+No query can be trusted past 10,000 rows (docs/contensis-api.md, "Paging"), so a window larger than a page is
+cut by `sys.version.created`: that time never changes, so no entry moves between windows while they are read.
+The first of the new windows has no lower bound and the last no upper one, and one more asks for entries
+without a time, unless there are none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from math import ceil, sqrt
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.export.model import HEX_DIGITS
+from airflow_provider_contensis.utils.times import as_datetime, query_millisecond
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.export.model import Measure, Window
+
+_MAX_WINDOWS = 10_000
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+# The last page of a window is rarely full, so small pages come several to a window.
+_WINDOW_ENTRIES = 1_000
+_MAX_PAGES = 10
+
+
+def pages_per_window(page_size: int) -> int:
+    """Return how many pages, one after the other, a window may fill."""
+    return max(1, min(_MAX_PAGES, _WINDOW_ENTRIES // page_size))
+
+
+def cut_to_pages(window: Window, measure: Measure, *, page_size: int, concurrency: int) -> list[Window]:
+    """Return windows of about a page each, or several small pages; as `cut`.
+
+    :param concurrency: windows that are read at once.
+    """
+    pages = min(pages_per_window(page_size), max(1, measure.total // page_size // (4 * concurrency)))
+    # Entries cluster in time, hence the margin. A page also holds the last entry of the page before it.
+    aim = pages * (page_size - 1) if pages > 1 else page_size - int(sqrt(page_size))
+    return cut(window, measure, aim=max(1, aim), at_once=concurrency)
+
+
+def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list[Window]:
+    """Return windows that together are the given one, in the order of its entries.
+
+    :param aim: the most entries in each, if they were spread evenly.
+    :param at_once: windows that are read at once; their number becomes a multiple of it.
+    :raises ExportError: the window cannot be cut any further.
+    """
+    if window.cut_by == "created":
+        lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
+        begin = as_datetime(measure.first) or lower or _EARLIEST
+        end = as_datetime(measure.last) or upper or datetime.now(UTC)
+        # Clamp, or a service that ignores bounds would loop forever.
+        begin, end = max(begin, lower or begin), min(end, upper or end)
+        number = max(2, ceil(min(measure.total, aim * _MAX_WINDOWS) / aim))
+        if number > at_once:
+            number = ceil(number / at_once) * at_once
+        if bounds := _bounds(begin, end, number):
+            return _cut_by_created(window, bounds, undated=measure.undated)
+    return _cut_by_id(window)
+
+
+def _bounds(begin: datetime, end: datetime, number: int) -> list[str]:
+    """Return the times that cut a range into equal parts, without repetition."""
+    bounds: list[datetime] = []
+    for part in range(1, number):
+        moment = begin + (end - begin) * part / number
+        moment -= timedelta(microseconds=moment.microsecond % 1000)
+        if begin < moment <= end and (not bounds or moment > bounds[-1]):
+            bounds.append(moment)
+    return [query_millisecond(moment) for moment in bounds]
+
+
+def _cut_by_created(window: Window, bounds: list[str], *, undated: bool) -> list[Window]:
+    edges = [window.created_from, *bounds, window.created_to]
+    windows = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(edges)]
+    if window.is_whole and undated:
+        # No range holds an entry without a created time.
+        windows.append(replace(window, undated=True))
+    return windows
+
+
+def _cut_by_id(window: Window) -> list[Window]:
+    if window.cut_by == "nothing":
+        raise ExportError(
+            f"{window}: more entries than fit on a page share a created time and the start of their id. "
+            "Set a larger page_size, or narrow the export with content_type_id, language or where."
+        )
+    prefixes = [window.id_prefix + digit for digit in HEX_DIGITS]
+    return [*(replace(window, id_prefix=prefix) for prefix in prefixes), replace(window, other_ids=True)]

@@ -1,0 +1,194 @@
+"""One page of a search: bytes in, checked entries out. Pure.
+
+Entries are never decoded whole, which would take most of the time of an export and could cost a digit of
+a number: they stay the bytes that were served, but for their metadata.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
+from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
+from airflow_provider_contensis.utils.times import as_datetime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_contensis.api.buffers import Body
+    from airflow_provider_contensis.export.model import Window
+
+_CHUNK_BYTES = 1 << 13
+
+
+class RawPage(msgspec.Struct, rename="camel"):
+    """A page of entries as served (docs/contensis-api.md, "Paging").
+
+    :param total_count: number of entries that match, on all pages.
+    :param items: the entries of this page; one that spanned lines is compact now.
+    :param page_size: the most entries that the service puts on a page, if it says so.
+    """
+
+    total_count: int
+    items: list[msgspec.Raw]
+    page_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that holds what its window asks for.
+
+    :param size: number of entries on a full page.
+    :param total: number of entries in the window, as the service counts them.
+    """
+
+    size: int
+    total: int
+    entries: list[msgspec.Raw]
+    metas: list[EntryMeta]
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it says that there is no more."""
+        return self.total <= len(self.entries)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there is no more, beyond doubt: if a full page says so, the next one has to agree."""
+        return self.is_all and len(self.entries) < self.size
+
+
+class _Decoder:
+    """Decodes the metadata of entries.
+
+    :param change_mark: as `EntryQuery.change_mark`.
+    """
+
+    def __init__(self, change_mark: ChangeMark) -> None:
+        text = str | None
+        changed = msgspec.field(default=None, name=change_mark)
+        version = msgspec.defstruct(
+            "Version", [("created", text, None), ("changed", text, changed)], gc=False
+        )
+        members: list[Any] = [("id", str), ("language", str, ""), ("content_type_id", str, "")]
+        members.append(("version", version | None, None))
+        sys = msgspec.defstruct("Sys", members, rename="camel", gc=False)
+        entry = msgspec.defstruct("Entry", [("sys", sys)], gc=False)
+        self._decode: Any = msgspec.json.Decoder(entry).decode  # the type is built at run time
+        # A project may hide times (docs/contensis-api.md, "Projects").
+        self._hidden: Any = version()
+
+    def metas(self, entries: Sequence[msgspec.Raw]) -> list[EntryMeta]:
+        """Return the metadata of entries."""
+        decode, hidden = self._decode, self._hidden
+        return [
+            EntryMeta(sys.id, sys.language, sys.content_type_id, version.created, version.changed)
+            for sys in [decode(entry).sys for entry in entries]
+            for version in (sys.version or hidden,)
+        ]
+
+
+_PAGE = msgspec.json.Decoder(RawPage)
+_DECODERS: dict[ChangeMark, _Decoder] = {
+    "published": _Decoder("published"),
+    "modified": _Decoder("modified"),
+}
+
+
+def split_page(body: Body, window: Window) -> RawPage:
+    """Return the page of entries that an answer holds.
+
+    :param window: named in the error message.
+    :raises InvalidResponseError: the answer is something else.
+    """
+    try:
+        _check_utf8(body.view)  # entries are passed on as bytes, and msgspec does not look into them
+        page = _PAGE.decode(body.view)
+        if body.spans_lines:
+            page.items = [msgspec.Raw(msgspec.json.format(bytes(item), indent=-1)) for item in page.items]
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        page = None
+    if page is None:  # raised outside the handler: the original error holds the body
+        raise InvalidResponseError(f"{window}: the service did not answer with a page of entries.")
+    return page
+
+
+def entry_metas(entries: Sequence[msgspec.Raw], change_mark: ChangeMark) -> list[EntryMeta]:
+    """Return the metadata of entries.
+
+    :param change_mark: as `EntryQuery.change_mark`.
+    :raises ValueError: an entry has no usable `sys`.
+    """
+    try:
+        return _DECODERS[change_mark].metas(entries)
+    except (msgspec.MsgspecError, RecursionError):
+        raise ValueError("sys.id, sys.language or sys.contentTypeId is missing or invalid") from None
+
+
+def check_page(raw: RawPage, window: Window, page_size: int, change_mark: ChangeMark) -> Page:
+    """Return a page with as many distinct entries as the service counts, all of them asked for.
+
+    :param page_size: as requested.
+    :param change_mark: as `EntryQuery.change_mark`.
+    :raises IncompleteReadError: the page does not hold what the service says it does.
+    :raises InvalidResponseError: an entry is malformed, or was not asked for.
+    """
+    try:
+        metas = entry_metas(raw.items, change_mark)
+    except ValueError as error:
+        raise InvalidResponseError(f"{window}: an entry's {error}.") from None
+    # The service may give smaller pages than requested.
+    size = raw.page_size if raw.page_size is not None and 1 <= raw.page_size < page_size else page_size
+    expected = min(size, raw.total_count)
+    found = len({meta.identity for meta in metas})
+    if not expected == found == len(metas):
+        raise IncompleteReadError(
+            f"{window}: the service counts {raw.total_count:,} entries and a page should hold "
+            f"{expected:,} of them, but it holds {len(metas):,}, {found:,} of them distinct.",
+            expected=expected,
+            found=found,
+        )
+    if (outsider := _outside(window, metas)) is not None:
+        raise InvalidResponseError(
+            f"{window}: the answer holds an entry that was not asked for ({outsider.id})."
+        )
+    return Page(size, raw.total_count, raw.items, metas)
+
+
+def _outside(window: Window, metas: Sequence[EntryMeta]) -> EntryMeta | None:
+    """Return an entry that does not belong to a window, as from a cache that ignores the request's body."""
+    # Nearly always one kind, so that this costs no comparison for each entry.
+    kinds = {(meta.language, meta.content_type_id): meta for meta in metas}
+    for (language, content_type_id), meta in kinds.items():
+        asked = window.language, window.content_type_id or content_type_id
+        found = zip((language, content_type_id), asked, strict=True)
+        if any(name and name.lower() != other.lower() for name, other in found):
+            return meta
+    lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
+    # A page is ordered by created time, so its ends are enough; times may be hidden.
+    for meta in (metas[0], metas[-1]) if metas else ():
+        moment = as_datetime(meta.created)
+        if moment is not None and (
+            window.undated
+            or (lower is not None and moment < lower)
+            or (upper is not None and moment >= upper)
+        ):
+            return meta
+    if not (window.id_prefix or window.other_ids):
+        return None
+    return next((meta for meta in metas if not window.may_hold(meta.id)), None)
+
+
+def _check_utf8(body: memoryview) -> None:
+    """Raise UnicodeDecodeError unless bytes are UTF-8.
+
+    In small chunks: text can take four times the memory, and every thread would keep that.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    for start in range(0, len(body), _CHUNK_BYTES):
+        decode(body[start : start + _CHUNK_BYTES])
+    decode(b"", final=True)

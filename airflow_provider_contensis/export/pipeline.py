@@ -1,0 +1,109 @@
+"""An export of entries: source, checkpoint, sink, commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
+from airflow_provider_contensis.export.fields import check_fields, field_tree, keep_fields
+from airflow_provider_contensis.export.results import ExportResult
+from airflow_provider_contensis.export.sinks import open_sink
+from airflow_provider_contensis.export.source import EntrySource
+from airflow_provider_contensis.export.storage.local import LocalStorage
+from airflow_provider_contensis.utils.text import count
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.checkpoint import CheckpointPointer
+    from airflow_provider_contensis.export.request import ExportRequest
+    from airflow_provider_contensis.export.storage.base import Storage
+
+log = logging.getLogger(__name__)
+
+
+def export_entries(
+    client: ContensisClient,
+    project_id: str,
+    request: ExportRequest,
+    *,
+    storage: Storage | None = None,
+    root: str | None = None,
+    owner: str = "export",
+    pointer: CheckpointPointer | None = None,
+) -> ExportResult:
+    """Export entries to a file, or to a folder with a file for each content type and a manifest.
+
+    :param client: sends the calls.
+    :param project_id: the project to read from.
+    :param request: which entries, and where they go.
+    :param storage: where files are written; None for this machine.
+    :param root: the destination as the storage names it; None if that is its URL.
+    :param owner: names the task, the same for all its attempts; leftovers of dead attempts are removed.
+    :param pointer: where the task's attempts find the checkpoint of the one before; None to neither use
+        nor keep one.
+    :raises ContensisError: whatever stands under the destination's name is untouched.
+    """
+    started, sent_before = time.monotonic(), client.requests_sent
+    query = request.query
+    log.info(
+        "Exporting %s entries of project %s (%s API) to %s",
+        query.version_status,
+        project_id,
+        query.api,
+        request.destination.url,
+    )
+    source = EntrySource(client, project_id, query, request.options)
+    root = root or request.destination.url
+    kept = None if request.fields is None else field_tree(request.fields)
+    with ExitStack() as stack:
+        checkpoint = stack.enter_context(
+            Checkpoint(
+                request.destination,
+                fingerprint_of(client, project_id, query),
+                change_mark=query.change_mark,
+                owner=owner,
+                pointer=None if request.start_over else pointer,
+            )
+        )
+        plan = checkpoint.plan or source.plan()
+        if request.fields is not None:
+            check_fields(request.fields, plan.content_types)
+        sink = open_sink(request, plan, storage or LocalStorage(), root, owner=owner)
+        stack.callback(sink.abort)
+        checkpoint.begin(plan)
+        for batch in source.read(plan, checkpoint):
+            if kept is not None:
+                batch = batch._replace(entries=[keep_fields(entry, kept) for entry in batch.entries])
+            sink.write(batch)
+
+        def result() -> ExportResult:
+            return ExportResult(
+                request=request,
+                project_id=project_id,
+                files=sink.files,
+                watermark=source.watermark,
+                requests=client.requests_sent - sent_before,
+                seconds=time.monotonic() - started,
+            )
+
+        sink.prepare()
+        sink.commit(result().as_dict())
+    done = result()
+    for file in done.files.values():
+        log.info(
+            "Wrote %s: %s, %s, sha256 %s",
+            file.path,
+            count(file.rows, "entry", "entries"),
+            count(file.bytes, "byte"),
+            file.sha256,
+        )
+    log.info(
+        "Exported %s with %s in %.1f s",
+        count(done.entries, "entry", "entries"),
+        count(done.requests, "request"),
+        done.seconds,
+    )
+    return done

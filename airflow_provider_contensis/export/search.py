@@ -1,0 +1,131 @@
+"""Searches for windows: one page at a time, within the limits, retried and checked."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_contensis.export.limits import Limits
+from airflow_provider_contensis.export.model import CREATED, Measure
+from airflow_provider_contensis.export.page import Page, check_page, split_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.model import EntryQuery, Window
+    from airflow_provider_contensis.export.request import ReadOptions
+
+# Windows that are read beyond those in flight, so that no thread idles while one is written.
+_MORE_WINDOWS = 4
+
+
+class WindowSearch:
+    """Asks the service for windows of one query; safe to share between threads.
+
+    :param client: sends the searches.
+    :param project_id: the project to search.
+    :param query: its API, link depths and change mark apply; its clauses are in the windows.
+    :param options: page size and concurrency to begin with.
+    """
+
+    def __init__(
+        self, client: ContensisClient, project_id: str, query: EntryQuery, options: ReadOptions
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._query = query
+        self.limits = Limits(options.page_size, options.max_concurrent_requests)
+        self.concurrency = options.max_concurrent_requests
+        self.windows_ahead = options.max_concurrent_requests + _MORE_WINDOWS
+        # Serialize parsing so that it does not starve the request threads.
+        self._parsing = threading.Lock()
+
+    def page(
+        self, window: Window, page_size: int | None = None, *, direction: Literal["asc", "desc"] = "asc"
+    ) -> Page:
+        """Return the first entries of a window, as many as a page holds.
+
+        :param page_size: None for the limit.
+        :param direction: `desc` for the last entries first.
+        :raises IncompleteReadError: the page does not hold what the service says it does.
+        :raises ContensisError: the service could not be asked.
+        """
+        what = f"A page of {window}"
+        query: dict[str, Any] = {
+            "where": window.where,
+            # Without an order the service sorts by relevance, anew for each request.
+            "orderBy": [{direction: CREATED}, {direction: "sys.id"}],
+            "pageIndex": 0,
+        }
+
+        def attempt() -> Page:
+            with self.limits.permit(page_size) as permit:
+                body = self._client.search(
+                    self._project_id,
+                    {**query, "pageSize": permit.page_size},
+                    link_depth=self._query.link_depth,
+                    field_link_depths=self._query.field_link_depths,
+                    api=self._query.api,
+                    what=what,
+                )
+                permit.release()
+                with self._parsing:
+                    raw = split_page(body, window)
+            with self._parsing:
+                return check_page(raw, window, permit.page_size, self._query.change_mark)
+
+        return self._client.retrying(attempt, what=what)
+
+    def first(self, window: Window) -> Page:
+        """Return a page with the first entry of a window."""
+        return self.page(window, 1)
+
+    def last(self, window: Window) -> Page:
+        """Return a page with the last entry of a window."""
+        return self.page(window, 1, direction="desc")
+
+    def confirmed(self, window: Window, page_size: int | None = None) -> Page:
+        """Return a page; ask twice for an empty one, which does not prove which query it answers."""
+        page = self.page(window, page_size)
+        if page.total:
+            return page
+        again = self.first(window)
+        return self.page(window, page_size) if again.total and page_size != 1 else again
+
+    def counts(self, windows: Sequence[Window]) -> list[int]:
+        """Return how many entries windows hold; asks for several at once.
+
+        :raises ContensisError: the service could not be asked.
+        """
+        with self.threads() as executor:
+            return [page.total for page in executor.map(lambda window: self.confirmed(window, 1), windows)]
+
+    def measure(self, window: Window, page: Page, last: Page | None = None) -> Measure:
+        """Return the size of a window, with the created times of its first and last entry.
+
+        :param page: a page that begins with its first entry.
+        :param last: a page that begins with its last entry; None to ask for it.
+        """
+        last = last or self.last(window)
+        return Measure(
+            page.total,
+            page.metas[0].created if page.metas else None,
+            last.metas[0].created if last.metas else None,
+        )
+
+    @contextmanager
+    def threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Yield threads for searches; after a failure, do not wait for those still in flight.
+
+        There are more threads than permits, as some parse answers; but if there is one permit, there is
+        one thread, so that the order of requests can be repeated.
+        """
+        number = self.windows_ahead if self.concurrency > 1 else 1
+        executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,119 @@
+"""A sink that is a folder: one file for each content type, and a manifest that makes them one export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
+from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names
+from airflow_provider_contensis.export.sinks.output import open_output
+from airflow_provider_contensis.export.storage.base import write_whole
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.model import Batch, Plan
+    from airflow_provider_contensis.export.request import ExportRequest
+    from airflow_provider_contensis.export.results import ExportSummary, FileSummary, WrittenFile
+    from airflow_provider_contensis.export.sinks.output import OutputFile
+    from airflow_provider_contensis.export.storage.base import Storage
+
+
+class FolderSink:
+    """One file for each content type, and a manifest; parameters as in `open_sink`."""
+
+    def __init__(
+        self, request: ExportRequest, plan: Plan, storage: Storage, root: str, *, owner: str
+    ) -> None:
+        self._request = request
+        self._content_types = {content_type["id"]: content_type for content_type in plan.content_types}
+        self._storage = storage
+        self._root = root
+        self._owner = owner
+        self._outputs: dict[str, OutputFile] = {}
+        try:
+            # Each content type asked for gets a file, even an empty one: yesterday's content must not stay.
+            for content_type_id in self._content_types:
+                self._output(content_type_id)
+        except BaseException:
+            self.abort()
+            raise
+
+    @property
+    def files(self) -> dict[str | None, WrittenFile]:
+        """The prepared files."""
+        url, name_for = self._request.destination.url, self._request.destination.name_for
+        return {
+            content_type_id: replace(output.written, path=url + name_for(content_type_id))
+            for content_type_id, output in self._outputs.items()
+        }
+
+    def write(self, batch: Batch) -> None:
+        """Append the entries of a window."""
+        content_type_id = batch.window.content_type_id
+        if content_type_id is not None:
+            self._output(content_type_id).write(batch.entries, batch.metas)
+            return
+        rows = zip(batch.entries, batch.metas, strict=True)
+        for found_id, run in groupby(rows, key=lambda row: row[1].content_type_id):
+            entries, metas = zip(*run, strict=True)
+            self._output(found_id).write(entries, metas)
+
+    def prepare(self) -> None:
+        """Store everything, but not yet under the final names."""
+        for output in self._outputs.values():
+            output.finish()
+
+    def commit(self, summary: ExportSummary) -> None:
+        """Give all files their names, the manifest last; then remove files that it no longer names.
+
+        While files are replaced the folder has no manifest: an export that is killed there leaves no
+        export, rather than half of two.
+        """
+        url = self._request.destination.url
+        files: list[FileSummary] = [
+            {**file, "path": file["path"].removeprefix(url)} for file in summary["files"]
+        ]
+        content = dump_manifest(
+            {**summary, "files": files},
+            query=asdict(self._request.query),
+            content_types=self._content_types.values(),
+        )
+        storage, path, retired = self._storage, f"{self._root}{MANIFEST}", f"{self._root}{RETIRED_MANIFEST}"
+        pending = storage.create(path, owner=self._owner)
+        try:
+            pending.write(content)
+            pending.finish()
+            with storage.exclusive(self._root, owner=self._owner):
+                current = storage.read(path)
+                older = file_names(current) | file_names(storage.read(retired))
+                if current is not None:
+                    # It still names the files to remove, if this export does not come to its end.
+                    write_whole(storage, retired, current, owner=self._owner)
+                    storage.remove(path)
+                for output in self._outputs.values():
+                    output.commit()
+                pending.commit()
+                for name in older - {file["path"] for file in files}:
+                    storage.remove(f"{self._root}{name}")
+                storage.remove(retired)
+        finally:
+            pending.discard()
+
+    def abort(self) -> None:
+        """Remove what was not committed; never raises."""
+        for output in self._outputs.values():
+            output.discard()
+
+    def _output(self, content_type_id: str) -> OutputFile:
+        if content_type_id not in self._outputs:
+            unlisted: ContentType = {"id": content_type_id, "fields": []}
+            self._outputs[content_type_id] = open_output(
+                self._request,
+                [self._content_types.get(content_type_id, unlisted)],
+                self._storage,
+                f"{self._root}{self._request.destination.name_for(content_type_id)}",
+                owner=self._owner,
+            )
+        return self._outputs[content_type_id]

@@ -1,0 +1,1 @@
+"""Where files go: this machine, or an object store."""

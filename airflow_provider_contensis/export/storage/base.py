@@ -1,0 +1,105 @@
+"""Storage of files that appear under their name whole or not at all, also when the process is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_provider_contensis.exceptions import DestinationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+# Without locks, a file that was idle for so long is taken for dead.
+LONG_IDLE = timedelta(days=1)
+
+# A name may hold a null byte: hence the ValueError.
+_LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
+
+
+class PendingFile(Protocol):
+    """A file being written. Nothing under its name changes before `commit`."""
+
+    def write(self, data: bytes) -> object:
+        """Append bytes."""
+
+    def finish(self) -> None:
+        """Store everything, but not yet under the final name."""
+
+    def commit(self) -> None:
+        """Give the finished file its name, in one step."""
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed; never raises."""
+
+
+class Storage(Protocol):
+    """Where files go. Every method raises `DestinationError` if it fails."""
+
+    def create(self, path: str, *, owner: str) -> PendingFile:
+        """Begin a file.
+
+        Leftovers of dead attempts are removed; files of attempts that still run are left alone.
+
+        :param owner: names the task, the same for all its attempts: without locks, its older files are dead.
+        """
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is no such file."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+
+    def exclusive(self, folder: str, *, owner: str) -> AbstractContextManager[None]:
+        """Lock a folder, if the storage can, so that nobody else changes it meanwhile.
+
+        If the lock is lost, changes raise `DestinationError`.
+
+        :param owner: names the task, for people who look into the lock.
+        """
+
+
+def write_whole(storage: Storage, path: str, content: bytes, *, owner: str) -> None:
+    """Write a small file.
+
+    :param owner: as in `Storage.create`.
+    """
+    file = storage.create(path, owner=owner)
+    try:
+        file.write(content)
+        file.finish()
+        file.commit()
+    finally:
+        file.discard()
+
+
+@contextlib.contextmanager
+def translate_storage_errors(path: object) -> Iterator[None]:
+    """Translate errors of a file system or an object store.
+
+    :raises DestinationError: says in one sentence why the path could not be written.
+    """
+    try:
+        yield
+    except DestinationError:
+        raise
+    except Exception as error:
+        is_folder = isinstance(error, IsADirectoryError)
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = "it is a folder; end it in / to write into it" if is_folder else reason
+        failure = DestinationError(f"{path} could not be written: {reason.rstrip('.')}.")
+        # Only a person can fix these; a full disk or a lost mount may pass.
+        failure.retryable = not (
+            isinstance(error, _LASTING) or getattr(error, "errno", None) in {errno.ENAMETOOLONG, errno.EROFS}
+        )
+        raise failure from error
+
+
+def hidden_name(name: str) -> str:
+    """Return how the temporary names of a file begin: distinct, and never too long."""
+    return f".{name[:32]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"

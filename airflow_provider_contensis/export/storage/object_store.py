@@ -1,0 +1,171 @@
+"""Files in an object store, through fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_contensis.export.storage.base import LONG_IDLE, hidden_name, translate_storage_errors
+from airflow_provider_contensis.export.storage.s3_lock import S3Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_contensis.export.storage.base import PendingFile
+
+
+class ObjectStorage:
+    """Files in an object store.
+
+    On S3 and Google Cloud Storage an upload is invisible until it is completed, so a file is uploaded under
+    its own name and completed by `commit`. Elsewhere it is uploaded beside its name and moved.
+
+    :param filesystem: an fsspec filesystem.
+    """
+
+    def __init__(self, filesystem: Any) -> None:
+        self._filesystem = filesystem
+        self._lock: S3Lock | None = None
+
+    def create(self, path: str, *, owner: str) -> PendingFile:
+        """Begin a file."""
+        protocols = self._filesystem.protocol
+        names = {protocols} if isinstance(protocols, str) else set(protocols)
+        with translate_storage_errors(path):
+            if names & {"s3", "s3a", "gs", "gcs"}:
+                return _Upload(self._filesystem, path, self._check)
+            return _MovedUpload(self._filesystem, path, owner)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is no such file."""
+        with translate_storage_errors(path):
+            try:
+                content: bytes = self._filesystem.cat_file(path)
+            except FileNotFoundError:
+                return None
+            return content
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+        with translate_storage_errors(path), contextlib.suppress(FileNotFoundError):
+            self._check()
+            self._filesystem.rm_file(path)
+
+    @contextlib.contextmanager
+    def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:
+        """Hold the folder's lock on S3; do nothing elsewhere."""
+        if not hasattr(self._filesystem, "call_s3"):
+            yield
+            return
+        lock = S3Lock(self._filesystem, folder, owner)
+        with translate_storage_errors(folder):
+            lock.acquire()
+        self._lock = lock
+        try:
+            yield
+        finally:
+            self._lock = None
+            lock.release()
+
+    def _check(self) -> None:
+        """Check that the lock is still held: the last step before each change."""
+        if self._lock is not None:
+            self._lock.check()
+
+
+class _ObjectFile:
+    """A file that an fsspec filesystem has open for writing."""
+
+    def __init__(self, filesystem: Any, path: str, file: Any) -> None:
+        self._filesystem = filesystem
+        self._path = path
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        with translate_storage_errors(self._path):
+            self._file.write(data)
+
+    def finish(self) -> None:
+        with translate_storage_errors(self._path):
+            self._file.close()
+
+
+class _Upload(_ObjectFile):
+    """An upload that is invisible until it is completed."""
+
+    def __init__(self, filesystem: Any, path: str, check: Callable[[], None]) -> None:
+        _abort_idle_uploads(filesystem, path)
+        super().__init__(filesystem, path, filesystem.open(path, "wb", autocommit=False))
+        self._pending = True
+        self._check = check
+
+    def commit(self) -> None:
+        with translate_storage_errors(self._path):
+            self._check()
+            self._file.commit()
+            self._pending = False
+            self._filesystem.invalidate_cache(self._path)
+
+    def discard(self) -> None:
+        if not self._pending:
+            return
+        # Closing the file, as its destructor does, would upload the rest.
+        with contextlib.suppress(Exception):
+            self._file.discard()
+        self._file.closed = True
+
+
+def _abort_idle_uploads(filesystem: Any, path: str) -> None:
+    """Abort uploads to an S3 key that were idle for a day: a killed task left them, and they cost money.
+
+    Google Cloud Storage aborts them by itself.
+    """
+    if not hasattr(filesystem, "abort_mpu"):
+        return
+    with contextlib.suppress(Exception):  # credentials that may write need not be allowed to list
+        bucket, key, _ = filesystem.split_path(path)
+        listed = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+        for upload in listed.get("Uploads", []):
+            if upload["Key"] == key and _is_idle(filesystem, bucket, upload):
+                filesystem.abort_mpu(bucket, key, upload["UploadId"])
+
+
+def _is_idle(filesystem: Any, bucket: str, upload: dict[str, Any]) -> bool:
+    """Return whether an upload has parts, all of them old; one without parts costs nothing."""
+    listed = filesystem.call_s3("list_parts", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    newest = max((part["LastModified"] for part in listed.get("Parts", [])), default=None)
+    return newest is not None and not listed["IsTruncated"] and datetime.now(UTC) - newest > LONG_IDLE
+
+
+class _MovedUpload(_ObjectFile):
+    """An upload under another name, moved when it is complete."""
+
+    def __init__(self, filesystem: Any, path: str, owner: str) -> None:
+        folder, _, name = path.rpartition("/")
+        prefix = f"{folder}/{hidden_name(name)}"
+        own = f"{prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
+        self._part = f"{own}.{secrets.token_hex(4)}.part"
+        filesystem.makedirs(folder, exist_ok=True)
+        for part in filesystem.glob(f"{glob.escape(prefix)}.*.part"):
+            if part.startswith(f"{own}.") or self._is_idle(part):
+                filesystem.rm_file(part)
+        super().__init__(filesystem, path, filesystem.open(self._part, "wb"))
+
+    def _is_idle(self, part: str) -> bool:
+        with contextlib.suppress(Exception):  # not every store knows when a file was written
+            return bool(datetime.now(UTC) - self._filesystem.modified(part) > LONG_IDLE)
+        return False
+
+    def commit(self) -> None:
+        with translate_storage_errors(self._path):
+            self._filesystem.mv(self._part, self._path)
+
+    def discard(self) -> None:
+        with contextlib.suppress(Exception):
+            self._file.close()
+        with contextlib.suppress(Exception):
+            self._filesystem.rm_file(self._part)

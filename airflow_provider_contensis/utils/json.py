@@ -1,0 +1,26 @@
+"""Reading JSON that somebody else wrote."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def loads_json(text: str | bytes | memoryview) -> Any:
+    """Return the value of a JSON text.
+
+    :raises ValueError: the text is not JSON, or is nested too deeply to read.
+    """
+    try:
+        return json.loads(bytes(text) if isinstance(text, memoryview) else text)
+    except RecursionError:
+        raise ValueError("The JSON is nested too deeply.") from None
+
+
+def is_json_serializable(value: object) -> bool:
+    """Return whether a value can be written as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

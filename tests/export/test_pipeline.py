@@ -1,0 +1,572 @@
+"""Exports over real HTTP: complete, exact and repeatable, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import logging
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis import exceptions as errors
+from airflow_provider_contensis.export import progress as progress_module
+from airflow_provider_contensis.export.pipeline import export_entries
+from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.export.source import EntrySource
+from airflow_provider_contensis.sandbox import (
+    Catalogue,
+    Faults,
+    Request,
+    Response,
+    Sandbox,
+    iso_catalogue,
+    synthetic_catalogue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.results import ExportResult
+
+
+@pytest.fixture
+def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Callable[..., ExportResult]:
+    """Export from a sandbox, by default to `out.jsonl`."""
+
+    def run(sandbox: Sandbox, destination: str = "out.jsonl", **arguments: Any) -> ExportResult:
+        request = ExportRequest.from_arguments(destination=f"{tmp_path}/{destination}", **arguments)
+        return export_entries(make_client(sandbox), sandbox.project_id, request)
+
+    return run
+
+
+def lines(path: Path) -> list[bytes]:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
+
+
+def identities(rows: list[bytes]) -> list[tuple[str, str]]:
+    return [(entry["sys"]["id"], entry["sys"]["language"]) for entry in map(json.loads, rows)]
+
+
+class TestAnExport:
+    def test_holds_exactly_what_the_service_holds_byte_for_byte(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        result = export(iso_sandbox)
+        rows = lines(tmp_path / "out.jsonl")
+        served = iso_sandbox.catalogue.entries("published")
+        assert len(rows) == result.entries > 13_000
+        assert len(set(identities(rows))) == len(rows)
+        assert sorted(rows) == sorted(served)
+
+    def test_twice_gives_the_same_bytes_whatever_the_page_size(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult]
+    ) -> None:
+        results = [
+            export(iso_sandbox, page_size=500),
+            export(iso_sandbox, page_size=333, max_concurrent_requests=7),
+            export(iso_sandbox, page_size=10_000),
+        ]
+        assert len({result.files[None].sha256 for result in results}) == 1
+
+    def test_asks_for_one_token(
+        self, small_catalogue: Catalogue, export: Callable[..., ExportResult]
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox:
+            result = export(sandbox)
+            assert sandbox.count("token") == 1
+            assert result.requests == sandbox.count()
+
+    def test_opens_no_more_connections_than_requests_in_flight_and_one(
+        self, small_catalogue: Catalogue, export: Callable[..., ExportResult]
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox:
+            export(sandbox, page_size=20, max_concurrent_requests=4)
+            assert sandbox.connections <= 5
+
+    def test_to_a_folder_has_one_file_for_each_content_type(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        result = export(iso_sandbox, "folder/", compression="gzip")
+        assert {path.name for path in (tmp_path / "folder").iterdir()} == {
+            "_manifest.json",
+            *(f"{name}.jsonl.gz" for name in ("country", "currency", "language", "subdivision")),
+        }
+        for content_type_id in ("country", "currency", "language", "subdivision"):
+            rows = lines(tmp_path / "folder" / f"{content_type_id}.jsonl.gz")
+            served = iso_sandbox.catalogue.entries("published", content_type_id=content_type_id)
+            assert sorted(rows) == sorted(served)
+            assert result.files[content_type_id].rows == len(rows)
+
+    def test_of_nothing_writes_an_empty_file_so_that_an_old_one_does_not_stay(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        (tmp_path / "country.jsonl").write_text("yesterday")
+        result = export(iso_sandbox, "./", content_type_id="country", changed_from="2999-01-01")
+        assert (tmp_path / "country.jsonl").read_bytes() == b""
+        assert result.entries == 0
+        assert result.watermark == "2999-01-01T00:00:00Z"  # where the next export goes on from
+
+    def test_tells_what_it_did_in_a_small_dict_of_json_values(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        summary = export(iso_sandbox, "folder/", changed_from="2019-01-01").as_dict()
+        assert json.loads(json.dumps(summary)) == summary
+        assert list(summary) == [
+            "destination",
+            "files",
+            "entries",
+            "project_id",
+            "version_status",
+            "changed_from",
+            "changed_to",
+            "watermark",
+            "requests",
+            "seconds",
+        ]
+        assert summary["destination"] == f"{tmp_path}/folder/"
+        assert sum(file["rows"] for file in summary["files"]) == summary["entries"]
+        assert {file["content_type_id"] for file in summary["files"]} == {
+            "country",
+            "currency",
+            "language",
+            "subdivision",
+        }
+
+    def test_tells_a_person_on_call_what_is_going_on(
+        self,
+        iso_sandbox: Sandbox,
+        export: Callable[..., ExportResult],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(progress_module, "_CALM_SECONDS", 0.05)
+        with caplog.at_level(logging.INFO):
+            export(iso_sandbox, page_size=250)
+        told = caplog.text
+        for words in (
+            "Exporting published entries of project isoCodes (management API)",
+            "Plan: 26,",
+            "a second, about",
+            "Proof: 26,",
+            "Wrote ",
+            "Exported 26,",
+        ):
+            assert words in told
+
+
+class TestAQuery:
+    def where(self, iso_sandbox: Sandbox, status: Any, **tests: Any) -> list[bytes]:
+        rows = iso_sandbox.catalogue.entries(status)
+        return sorted(row for row in rows if all(test(json.loads(row)) for test in tests.values()))
+
+    def test_for_one_content_type_and_language(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        export(iso_sandbox, content_type_id="currency", language=["cy", "FR"])
+        expected = self.where(
+            iso_sandbox,
+            "published",
+            type=lambda entry: entry["sys"]["contentTypeId"] == "currency",
+            language=lambda entry: entry["sys"]["language"] in {"cy", "fr"},
+        )
+        assert sorted(lines(tmp_path / "out.jsonl")) == expected
+        assert expected
+
+    def test_for_the_latest_versions(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        export(iso_sandbox, version_status="latest")
+        latest = iso_sandbox.catalogue.entries("latest")
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(latest)
+        assert len(latest) > len(iso_sandbox.catalogue.entries("published"))
+
+    def test_with_clauses_of_one_s_own(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        clause = {"field": "name", "startsWith": "Ca"}
+        for where in (clause, [clause], json.dumps([clause])):
+            export(iso_sandbox, content_type_id="country", language="en-GB", where=where)
+            names = [json.loads(row)["name"] for row in lines(tmp_path / "out.jsonl")]
+            assert "Canada" in names
+            assert all(name.startswith("Ca") for name in names)
+
+    @pytest.mark.parametrize(("status", "mark"), [("published", "published"), ("latest", "modified")])
+    def test_for_what_changed_in_a_time_includes_its_start_and_not_its_end(
+        self,
+        iso_sandbox: Sandbox,
+        export: Callable[..., ExportResult],
+        tmp_path: Path,
+        status: str,
+        mark: str,
+    ) -> None:
+        def marked(row: bytes) -> str:
+            return str(json.loads(row)["sys"]["version"][mark])
+
+        rows = sorted(iso_sandbox.catalogue.entries(status), key=marked)  # type: ignore[arg-type]  # either status
+        begin, end = marked(rows[5_000]), marked(rows[15_000])
+        result = export(iso_sandbox, version_status=status, changed_from=begin, changed_to=end)
+        marks = [marked(row) for row in lines(tmp_path / "out.jsonl")]
+        assert min(marks) == begin
+        assert max(marks) < end
+        assert len(marks) == sum(begin <= marked(row) < end for row in rows)
+        assert result.watermark == max(marks)
+
+    def test_for_fields_keeps_them_and_what_identifies_the_entry(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        export(
+            iso_sandbox, content_type_id="country", language="en-GB", fields=["name", "sys.version.published"]
+        )
+        for entry in map(json.loads, lines(tmp_path / "out.jsonl")):
+            assert set(entry) == {"name", "sys"}
+            assert set(entry["sys"]) == {"id", "language", "contentTypeId", "version"}
+            assert set(entry["sys"]["version"]) == {"published"}
+
+    def test_to_the_delivery_api_may_resolve_links(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        export(iso_sandbox, content_type_id="subdivision", language="en-GB", api="delivery", link_depth=1)
+        entries = [json.loads(row) for row in lines(tmp_path / "out.jsonl")]
+        published = iso_sandbox.catalogue.entries("published", content_type_id="subdivision")
+        assert len(entries) == sum(entry[1] == "en-GB" for entry in identities(published))
+        assert all("alpha2" in entry["country"] for entry in entries if entry["country"])
+
+    def test_to_the_delivery_api_may_resolve_the_links_of_single_fields(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        arguments = {"content_type_id": "subdivision", "language": "en-GB", "api": "delivery"}
+        export(iso_sandbox, field_link_depths='{"country": 1}', **arguments)
+        entries = [json.loads(row) for row in lines(tmp_path / "out.jsonl")]
+        assert all("alpha2" in entry["country"] for entry in entries if entry["country"])
+        parents = [entry["parent"] for entry in entries if entry["parent"]]
+        assert parents
+        assert all(set(parent) == {"sys"} for parent in parents)
+
+    def test_to_the_delivery_api_gives_its_own_json(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        export(iso_sandbox, content_type_id="country", api="delivery")
+        served = iso_sandbox.catalogue.entries("published", api="delivery", content_type_id="country")
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(served)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (
+                {"content_type_id": "film"},
+                "content_type_id 'film' is not in project 'isoCodes', which has: country",
+            ),
+            ({"language": "de"}, "language 'de' is not in project 'isoCodes', which has: cy, en-GB, fr"),
+            ({"content_type_id": "country", "data_format": "asset"}, "set it to 'entry'"),
+        ],
+    )
+    def test_for_what_the_project_does_not_have_is_refused_rather_than_empty(
+        self,
+        iso_sandbox: Sandbox,
+        export: Callable[..., ExportResult],
+        tmp_path: Path,
+        arguments: dict[str, str],
+        words: str,
+    ) -> None:
+        with pytest.raises(errors.ConfigurationError, match=words):
+            export(iso_sandbox, **arguments)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_for_another_project_says_so(
+        self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        request = ExportRequest.from_arguments(destination=f"{tmp_path}/out.jsonl")
+        with pytest.raises(errors.NotFoundError, match="project with ID 'other' does not exist"):
+            export_entries(make_client(iso_sandbox), "other", request)
+
+
+class TestTrouble:
+    def test_of_every_kind_the_issue_names_at_once_loses_nothing(
+        self, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        """25,000 entries, 3,000 sharing one created time, tokens of 3 s, 5 % of calls answered 503."""
+        catalogue = synthetic_catalogue(25_000, same_created=3_000)
+        with Sandbox(catalogue, token_lifetime=3, error_rate=0.05, latency=0.02) as sandbox:
+            result = export(sandbox, max_concurrent_requests=2)
+            assert sandbox.count("token") >= 2 or result.seconds < 3
+            assert sum(record.status == 503 for record in sandbox.requests) > 0
+        rows = lines(tmp_path / "out.jsonl")
+        assert len(rows) == len(set(identities(rows))) == 25_000
+        assert sorted(rows) == sorted(catalogue.entries("published"))
+
+    def test_more_entries_at_one_moment_than_a_query_may_return(
+        self, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        catalogue = synthetic_catalogue(12_000, same_created=11_500, body_bytes=200)
+        with Sandbox(catalogue) as sandbox:
+            export(sandbox, page_size=1_000)
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(catalogue.entries("published"))
+
+    def test_a_total_that_stops_counting_at_10_000(
+        self, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        catalogue = synthetic_catalogue(23_000, body_bytes=200)
+        with Sandbox(catalogue, cap_total_count=True) as sandbox:
+            export(sandbox, page_size=1_000)
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(catalogue.entries("published"))
+
+    @pytest.mark.parametrize("revoked_after", [3, 10])
+    def test_tokens_revoked_on_the_way(
+        self,
+        small_catalogue: Catalogue,
+        export: Callable[..., ExportResult],
+        tmp_path: Path,
+        revoked_after: int,
+    ) -> None:
+        def revoke(request: Request) -> Response | None:
+            if request.number == revoked_after:
+                sandbox.revoke_tokens()
+            return None
+
+        with Sandbox(small_catalogue, faults=revoke) as sandbox:
+            export(sandbox, page_size=50)
+            assert sandbox.count("token") == 2
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(small_catalogue.entries("published"))
+
+    def test_entries_of_content_types_that_the_project_does_not_list_are_exported_too(
+        self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def hide_currencies(request: Request) -> Response | None:
+            if request.kind != "content_type":
+                return None
+            shown = [item for item in sandbox.catalogue.content_types.values() if item["id"] != "currency"]
+            return Response.json(shown)
+
+        catalogue = iso_catalogue()
+        with Sandbox(catalogue, faults=hide_currencies) as sandbox:
+            export(sandbox, "folder/")
+        written = [row for path in (tmp_path / "folder").glob("*.jsonl") for row in lines(path)]
+        assert sorted(written) == sorted(catalogue.entries("published"))
+        assert (tmp_path / "folder" / "currency.jsonl").exists()
+        assert "content types that the project does not list" in caplog.text
+
+
+def change_page(change: Callable[[dict[str, Any]], None], *, times: int) -> Faults:
+    """Answer searches with pages that were tampered with, some times."""
+    left = [times]
+
+    def fault(request: Request) -> Response | None:
+        if request.kind != "search" or json.loads(request.body)["pageSize"] == 1 or left[0] == 0:
+            return None
+        left[0] -= 1
+        page = json.loads(request.answer().body)
+        change(page)
+        return Response.json(page)
+
+    return fault
+
+
+class TestProof:
+    @pytest.mark.parametrize(
+        "fault",
+        ["a repeated entry", "a missing entry", "a wrong total", "one entry only", "a stranger", "no id"],
+    )
+    def test_a_page_that_does_not_add_up_is_asked_for_again(
+        self,
+        small_catalogue: Catalogue,
+        export: Callable[..., ExportResult],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        fault: str,
+    ) -> None:
+        def tamper(page: dict[str, Any]) -> None:
+            if fault == "a repeated entry":
+                page["items"][1] = page["items"][0]
+            elif fault == "a missing entry":
+                page["items"].pop()
+            elif fault == "a wrong total":
+                page["totalCount"] = 1
+            elif fault == "a stranger":
+                page["items"][0]["sys"]["language"] = "de"
+            elif fault == "no id":
+                del page["items"][0]["sys"]["id"]
+            else:
+                page["items"] = page["items"][:1] * len(page["items"])
+
+        with Sandbox(small_catalogue, faults=change_page(tamper, times=2)) as sandbox:
+            export(sandbox)
+        assert sorted(lines(tmp_path / "out.jsonl")) == sorted(small_catalogue.entries("published"))
+        assert "Waiting" in caplog.text
+
+    def test_a_page_that_never_adds_up_fails_the_export_with_both_figures(
+        self, small_catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        (tmp_path / "out.jsonl").write_text("old")
+
+        def tamper(page: dict[str, Any]) -> None:
+            del page["items"][:1]
+
+        faults = change_page(tamper, times=1_000)
+        with (
+            Sandbox(small_catalogue, faults=faults) as sandbox,
+            pytest.raises(
+                errors.IncompleteReadError, match=r"counts \d+ entries and a page should hold"
+            ) as failure,
+        ):
+            export(sandbox)
+        assert failure.value.expected == failure.value.found + 1
+        assert failure.value.retryable
+        assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+        assert (tmp_path / "out.jsonl").read_text() == "old"
+
+    @pytest.mark.parametrize("api", ["management", "delivery"])
+    @pytest.mark.parametrize("hidden", [[], ["version"]], ids=["times shown", "times hidden"])
+    @pytest.mark.parametrize("delay", [0.0, 6.0], ids=["quick", "slow"])
+    def test_one_deleted_and_one_restored_between_two_pages_lose_no_third(
+        self,
+        export: Callable[..., ExportResult],
+        tmp_path: Path,
+        api: str,
+        hidden: list[str],
+        delay: float,
+    ) -> None:
+        """The count stays as it was, but by number, an entry would move to the page already read."""
+        catalogue = synthetic_catalogue(900, body_bytes=200)
+        catalogue.project["deliverySysExclusions"] = hidden
+        in_order = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
+        victim, restored = in_order[10], in_order[-1]
+        mark = json.loads(catalogue.entries("published")[-1])["sys"]["version"]["published"]
+        catalogue.unpublish(restored)
+        edited: list[bool] = []
+
+        def edit(request: Request) -> Response | None:
+            if request.kind != "search" or json.loads(request.body)["pageSize"] == 1 or edited:
+                return None
+            edited.append(True)
+            answer = request.answer()
+            catalogue.delete(victim)
+            catalogue.publish(restored, at=mark)  # with its old mark: nothing tells that it is new
+            return dataclasses.replace(answer, delay=delay)
+
+        with Sandbox(catalogue, faults=edit) as sandbox:
+            export(sandbox, page_size=450, api=api)
+        assert edited
+        exported = {entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))}
+        assert exported >= set(in_order) - {victim, restored}
+
+    def test_what_is_published_into_a_window_already_read_is_read_too(
+        self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """With an entry deleted elsewhere, so that the count would else stay above what was read."""
+        catalogue = synthetic_catalogue(900, body_bytes=200)
+        in_order = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
+        mark = json.loads(catalogue.entries("published")[0])["sys"]["version"]["published"]
+        restored, victim = in_order[0], in_order[-1]
+        catalogue.unpublish(restored)
+        pages: list[Request] = []
+
+        def edit(request: Request) -> Response | None:
+            if request.kind == "search" and json.loads(request.body)["pageSize"] > 1:
+                pages.append(request)
+                if len(pages) == 2:
+                    catalogue.delete(victim)
+                    catalogue.publish(restored, at=mark)
+            return None
+
+        with Sandbox(catalogue, faults=edit) as sandbox:
+            result = export(sandbox, page_size=200, max_concurrent_requests=1)
+        exported = [entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))]
+        assert sorted(exported) == sorted(set(in_order) - {victim})
+        assert result.entries == 899
+        assert "Reading again what has grown" in caplog.text
+
+    def test_editors_at_work_all_the_while_neither_hide_nor_double_what_they_leave_alone(
+        self, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        catalogue = synthetic_catalogue(3_000, same_created=400, body_bytes=200)
+        ids = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
+        chance = random.Random(7)
+        edited = set(chance.sample(ids, 600))
+        busy = sorted(edited)
+
+        def edit(request: Request) -> Response | None:
+            for entry_id in chance.sample(busy, 20) if request.kind == "search" else []:
+                if catalogue.find(entry_id, None, "published"):
+                    catalogue.unpublish(entry_id)
+                else:
+                    catalogue.publish(entry_id)
+            return None
+
+        with Sandbox(catalogue, faults=edit) as sandbox:
+            export(sandbox, page_size=100, max_concurrent_requests=8)
+        exported = [entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))]
+        assert len(exported) == len(set(exported))
+        assert set(exported) >= set(ids) - edited
+        assert set(exported) <= set(ids)
+
+    def test_windows_that_hold_less_than_their_query_fail_the_export(
+        self, export: Callable[..., ExportResult]
+    ) -> None:
+        def lose_a_window(request: Request) -> Response | None:
+            if request.kind != "search":
+                return None
+            query = json.loads(request.body)
+            bounds = [clause for clause in query["where"] if clause.get("field") == "sys.version.created"]
+            if len(bounds) != 2 or query["pageSize"] == 1:
+                return None
+            return Response.json(
+                {"pageIndex": 0, "pageSize": 500, "totalCount": 0, "pageCount": 0, "items": []}
+            )
+
+        with (
+            Sandbox(synthetic_catalogue(9_000, body_bytes=100), faults=lose_a_window) as sandbox,
+            pytest.raises(errors.IncompleteReadError, match="counts 9,000 entries, but its windows hold"),
+        ):
+            export(sandbox)
+
+    def test_a_service_that_gives_smaller_pages_than_asked_for_loses_nothing(
+        self, small_catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        def clamp(page: dict[str, Any]) -> None:
+            page["pageSize"] = 100
+            del page["items"][100:]
+
+        with Sandbox(small_catalogue, faults=change_page(clamp, times=1_000)) as sandbox:
+            export(sandbox)
+        served = small_catalogue.entries("published")
+        assert sorted(identities(lines(tmp_path / "out.jsonl"))) == sorted(identities(served))
+
+    @pytest.mark.parametrize("total", [-1, 0, 10**12])
+    def test_a_count_that_belies_itself_fails_the_export(
+        self, small_catalogue: Catalogue, export: Callable[..., ExportResult], total: int
+    ) -> None:
+        def lie(request: Request) -> Response | None:
+            if request.kind != "search":
+                return None
+            page = json.loads(request.answer().body)
+            page["totalCount"] = total
+            return Response.json(page)
+
+        with Sandbox(small_catalogue, faults=lie) as sandbox, pytest.raises(errors.ContensisError):
+            export(sandbox)
+
+
+def test_a_reader_yields_blocks_in_order_and_cuts_what_is_too_large(
+    iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
+) -> None:
+    request = ExportRequest.from_arguments(destination="x.jsonl", content_type_id="language")
+    reader = EntrySource(make_client(iso_sandbox), iso_sandbox.project_id, request.query)
+    plan = reader.plan()
+    assert len(plan.windows) > len(plan.slices)
+    created = [
+        (batch.window.language, meta.created[:19])
+        for batch in reader.read(plan)
+        for meta in batch.metas
+        if meta.created
+    ]
+    order = {language: number for number, language in enumerate(("en-GB", "cy", "fr"))}
+    keys = [(order[language], time) for language, time in created]
+    assert keys == sorted(keys)
+    assert len(keys) == plan.total

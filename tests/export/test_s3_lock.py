@@ -1,0 +1,264 @@
+"""The lock of a folder on S3: whose commits never mix."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_contensis.exceptions import DestinationError
+from airflow_provider_contensis.export.pipeline import export_entries
+from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.export.storage import s3_lock as lock
+from airflow_provider_contensis.export.storage.object_store import ObjectStorage
+from airflow_provider_contensis.export.storage.s3_lock import S3Lock
+from tests.kills import s3_filesystem
+from tests.provider.test_s3 import s3_url
+
+moto_s3 = pytest.importorskip("moto.s3.models")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.sandbox import Sandbox
+
+__all__ = ["s3_url"]  # a fixture
+
+
+class Folder:
+    """A folder in a bucket of its own."""
+
+    def __init__(self, s3_url: str) -> None:
+        self.bucket = f"lock{secrets.token_hex(8)}"
+        self.path = f"{self.bucket}/films/"
+        self.lock = f"{self.path}._manifest.json.lock"
+        self.store = s3_filesystem(s3_url)
+        self.store.call_s3("create_bucket", Bucket=self.bucket)
+
+    def storage(self) -> ObjectStorage:
+        return ObjectStorage(self.store)
+
+    def files(self) -> dict[str, bytes]:
+        return {path: self.store.cat_file(path) for path in self.store.find(self.bucket)}
+
+    def lock_of_the_dead(self, *, age: timedelta) -> bytes:
+        """Leave the lock of a holder that was killed; return what it holds."""
+        dead = S3Lock(self.store, self.path, "the dead")
+        dead.acquire()
+        dead._released.set()
+        self.let_pass(age)
+        content: bytes = self.store.cat_file(self.lock)
+        return content
+
+    def let_pass(self, age: timedelta) -> None:
+        """Make the lock older, in the server's own memory."""
+        [buckets] = [
+            backend.buckets
+            for account in moto_s3.s3_backends.values()
+            for backend in account.values()
+            if self.bucket in backend.buckets
+        ]
+        key = buckets[self.bucket].keys["films/._manifest.json.lock"]
+        key.last_modified -= age
+
+
+@pytest.fixture
+def folder(s3_url: str) -> Folder:
+    return Folder(s3_url)
+
+
+def test_it_is_there_while_a_folder_changes_names_its_owner_and_is_gone_afterwards(folder: Folder) -> None:
+    with folder.storage().exclusive(folder.path, owner="dag/task/run/-1"):
+        assert folder.store.cat_file(folder.lock).startswith(b"dag/task/run/-1\n")
+    assert folder.files() == {}
+    with pytest.raises(KeyError), folder.storage().exclusive(folder.path, owner="task"):
+        raise KeyError
+    assert folder.files() == {}
+
+
+def test_a_living_holder_is_waited_for(folder: Folder) -> None:
+    happened = []
+
+    def come_second() -> None:
+        with folder.storage().exclusive(folder.path, owner="second"):
+            happened.append("second")
+
+    second = threading.Thread(target=come_second)
+    with folder.storage().exclusive(folder.path, owner="first"):
+        second.start()
+        second.join(1)
+        happened.append("first")
+    second.join(30)
+    assert happened == ["first", "second"]
+    assert folder.files() == {}
+
+
+def test_a_killed_holder_is_not_waited_for_once_it_was_silent_for_a_minute(folder: Folder) -> None:
+    folder.lock_of_the_dead(age=timedelta(seconds=61))
+    with folder.storage().exclusive(folder.path, owner="the living"):
+        assert folder.store.cat_file(folder.lock).startswith(b"the living\n")
+    assert folder.files() == {}
+
+
+def test_a_holder_at_work_for_long_is_not_taken_for_dead(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as often:
+        often.setattr(lock, "_EXPIRY", 0.6)
+        with folder.storage().exclusive(folder.path, owner="task"):
+            seen = {folder.store.cat_file(folder.lock)}
+            folder.let_pass(timedelta(hours=1))
+            deadline = time.monotonic() + 30
+            while len(seen) < 3 and time.monotonic() < deadline:
+                seen.add(folder.store.cat_file(folder.lock))
+            often.undo()
+            monkeypatch.setattr(lock, "_TIMEOUT", 0.5)
+            with pytest.raises(DestinationError), folder.storage().exclusive(folder.path, owner="other"):
+                pass
+    assert len(seen) == 3
+
+
+def test_who_waited_for_too_long_says_so_and_leaves_everything_as_it_was(
+    folder: Folder,
+    iso_sandbox: Sandbox,
+    make_client: Callable[..., ContensisClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def export(content_type_id: str) -> None:
+        url = f"s3://{folder.path}"
+        request = ExportRequest.from_arguments(destination=url, content_type_id=content_type_id)
+        client, storage = make_client(iso_sandbox), folder.storage()
+        export_entries(client, iso_sandbox.project_id, request, storage=storage, root=folder.path)
+
+    export("currency")
+    folder.lock_of_the_dead(age=timedelta(seconds=30))
+    before = folder.files()
+    monkeypatch.setattr(lock, "_TIMEOUT", 0.5)
+    with pytest.raises(DestinationError) as failure:
+        export("country")
+    assert str(failure.value) == (
+        f"{folder.path} could not be written: others have been replacing its files for 0 minutes, "
+        "and ._manifest.json.lock in it names the task that does so now."
+    )
+    assert failure.value.retryable
+    assert folder.files() == before
+    assert folder.store.list_multipart_uploads(folder.bucket) == []
+
+
+def test_a_holder_that_was_taken_for_dead_changes_nothing_more(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.store.pipe_file(f"{folder.path}film.jsonl", b"the other's")
+    sleeper, other = folder.storage(), folder.storage()
+    file = sleeper.create(f"{folder.path}film.jsonl", owner="sleeper")
+    file.write(b"the sleeper's")
+    file.finish()
+    with sleeper.exclusive(folder.path, owner="sleeper"):
+        folder.let_pass(timedelta(seconds=61))
+        with other.exclusive(folder.path, owner="other"):
+            before = folder.files()
+            monkeypatch.setattr(lock, "_EXPIRY", 0.0)  # it was not at work for longer than it may
+            with pytest.raises(DestinationError, match="another export took its lock over"):
+                file.commit()
+            with pytest.raises(DestinationError, match="another export took its lock over"):
+                sleeper.remove(f"{folder.path}film.jsonl")
+            monkeypatch.undo()
+            assert folder.files() == before
+            sleeper.read(f"{folder.path}film.jsonl")
+    file.discard()
+    assert folder.files() == {f"{folder.path}film.jsonl": b"the other's"}
+
+
+def test_a_holder_that_was_taken_for_dead_leaves_the_lock_to_the_other(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = folder.storage().exclusive(folder.path, owner="other")
+    with folder.storage().exclusive(folder.path, owner="sleeper"):
+        folder.let_pass(timedelta(seconds=61))
+        other.__enter__()
+        monkeypatch.setattr(lock, "_EXPIRY", 0.0)
+    monkeypatch.undo()
+    assert folder.store.cat_file(folder.lock).startswith(b"other\n")
+    other.__exit__(None, None, None)
+    assert folder.files() == {}
+
+
+def test_of_several_who_find_a_dead_holder_one_takes_over(folder: Folder) -> None:
+    folder.lock_of_the_dead(age=timedelta(hours=1))
+    first, second = (S3Lock(folder.store, folder.path, name) for name in ("first", "second"))
+    look = second._look
+
+    def look_right_before_the_first_comes() -> Any:
+        found = look()
+        first.acquire()
+        return found
+
+    second._look = look_right_before_the_first_comes  # type: ignore[method-assign]  # only this one
+    assert not second._take_over()
+    assert folder.store.cat_file(folder.lock).startswith(b"first\n")
+    first.release()
+
+
+def test_an_answer_that_was_lost_costs_nobody_the_lock(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library sends the request again then, and finds the lock in its own way."""
+    call = folder.store.call_s3
+
+    def lose_the_first_answer(method: str, **arguments: Any) -> Any:
+        if method == "put_object" and "IfNoneMatch" in arguments:
+            call(method, **arguments)
+        return call(method, **arguments)
+
+    monkeypatch.setattr(folder.store, "call_s3", lose_the_first_answer)
+    monkeypatch.setattr(lock, "_TIMEOUT", 0.0)
+    with folder.storage().exclusive(folder.path, owner="task"):
+        assert folder.store.cat_file(folder.lock).startswith(b"task\n")
+    assert folder.files() == {}
+
+
+def test_a_bucket_that_is_not_there_is_told_at_once(folder: Folder) -> None:
+    with (
+        pytest.raises(DestinationError, match="bucket does not exist"),
+        folder.storage().exclusive("no-such-bucket/films/", owner="task"),
+    ):
+        pass
+
+
+@contextmanager
+def server_without_conditional_writes() -> Iterator[str]:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    server = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: dict[str, Any], respond: Callable[..., object]) -> Iterable[bytes]:
+        if "HTTP_IF_NONE_MATCH" in environ:
+            respond("501 Not Implemented", [("content-type", "application/xml")])
+            return [b"<Error><Code>NotImplemented</Code><Message>No such thing</Message></Error>"]
+        answer: Iterable[bytes] = server(environ, respond)
+        return answer
+
+    listening = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+def test_a_store_without_conditional_writes_has_no_lock() -> None:
+    with server_without_conditional_writes() as url:
+        folder = Folder(url)
+        one, other = folder.storage(), folder.storage()
+        with one.exclusive(folder.path, owner="one"), other.exclusive(folder.path, owner="other"):
+            folder.store.pipe_file(f"{folder.path}film.jsonl", b"x")
+            one.remove(f"{folder.path}film.jsonl")
+            assert folder.files() == {}

@@ -1,0 +1,31 @@
+"""Values of any kind in words that can be shown."""
+
+from __future__ import annotations
+
+from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.utils.text import as_text, show
+
+HUGE = 10**5_000
+
+
+def test_a_message_is_one_line_that_prints() -> None:
+    error = ContensisError("He said\r\nERROR all is lost\x1b[2J\u202e\ud800. Caf\u00e9.")
+    assert str(error) == r"He said\r\nERROR all is lost\x1b[2J\u202e\ud800. Caf" + "\u00e9."
+    assert error.message == str(error)
+
+
+def test_a_message_without_end_loses_its_middle() -> None:
+    text = str(ContensisError("What " + "\x00" * 10_000 + " to do."))
+    assert len(text) < 2_000
+    assert text.startswith("What ")
+    assert text.endswith(" to do.")
+
+
+def test_any_value_can_be_shown() -> None:
+    deep: list[object] = []
+    for _ in range(20_000):
+        deep = [deep]
+    assert show("film") == "'film'"
+    assert show(HUGE) == as_text(HUGE) == "<int>"
+    assert show(deep) == as_text(deep) == "<list>"
+    assert len(show("a" * 10_000)) < 300
