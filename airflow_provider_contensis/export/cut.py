@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.model import HEX_DIGITS
-from airflow_provider_contensis.utils.times import as_datetime, query_millisecond
+from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.export.model import Measure, Window

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from urllib.parse import quote, unquote
 
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import one_of
 from airflow_provider_contensis.export.formats.base import FileFormat
-from airflow_provider_contensis.utils.arguments import one_of
 from airflow_provider_contensis.utils.text import as_text, show
 
 Compression = Literal["gzip", "zstd"]

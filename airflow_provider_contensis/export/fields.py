@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
+from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
     """
     try:
         return msgspec.Raw(_keep(entry, tree))
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         raise InvalidResponseError(
             "Cannot select the fields of an entry: it is nested too deeply, or a field's name is not text."
         ) from None

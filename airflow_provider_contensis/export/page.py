@@ -14,7 +14,8 @@ import msgspec
 
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
 from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
-from airflow_provider_contensis.utils.times import as_datetime
+from airflow_provider_contensis.export.times import as_datetime
+from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ def split_page(body: Body, window: Window) -> RawPage:
         page = _PAGE.decode(body.view)
         if body.spans_lines:
             page.items = [msgspec.Raw(msgspec.json.format(bytes(item), indent=-1)) for item in page.items]
-    except (ValueError, msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         page = None
     if page is None:  # raised outside the handler: the original error holds the body
         raise InvalidResponseError(f"{window}: the service did not answer with a page of entries.")
@@ -125,7 +126,7 @@ def entry_metas(entries: Sequence[msgspec.Raw], change_mark: ChangeMark) -> list
     """
     try:
         return _DECODERS[change_mark].metas(entries)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         raise ValueError("sys.id, sys.language or sys.contentTypeId is missing or invalid") from None
 
 

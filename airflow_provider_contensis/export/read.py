@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.export.cut import cut_to_pages, pages_per_window
 from airflow_provider_contensis.export.model import Batch
-from airflow_provider_contensis.utils.times import as_datetime, query_millisecond
+from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import flag, json_value, names, one_of, whole_number
 from airflow_provider_contensis.export.destination import Destination
 from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.model import EntryQuery
-from airflow_provider_contensis.utils.arguments import flag, json_value, names, one_of, whole_number
+from airflow_provider_contensis.export.times import query_time, sort_key
 from airflow_provider_contensis.utils.json import is_json_serializable
-from airflow_provider_contensis.utils.times import query_time, sort_key
 
 if TYPE_CHECKING:
     from datetime import datetime

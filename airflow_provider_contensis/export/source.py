@@ -11,7 +11,7 @@ from airflow_provider_contensis.export.proof import Proof
 from airflow_provider_contensis.export.read import WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
 from airflow_provider_contensis.export.search import WindowSearch
-from airflow_provider_contensis.utils.times import sort_key
+from airflow_provider_contensis.export.times import sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
+from airflow_provider_contensis import connection_form
 from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError, InvalidResponseError
-from airflow_provider_contensis.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,32 +56,12 @@ class ContensisHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's custom fields, for Airflow before 3.2."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
-        from wtforms.validators import Optional
-
-        def field(spec: Mapping[str, Any]) -> Any:
-            kind = IntegerField if "integer" in spec["schema"]["type"] else StringField
-            return kind(
-                lazy_gettext(spec["label"]),
-                widget=BS3TextFieldWidget(),
-                validators=[Optional()],
-                description=spec["description"],
-                default=spec["schema"].get("default"),
-            )
-
-        return {name: field(spec) for name, spec in _form()["conn-fields"].items()}
+        return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the form's labels and placeholders, for Airflow before 3.2."""
-        behaviour = _form()["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
+        return connection_form.behaviour()
 
     # --- the connection -----------------------------------------------------------------------------------
 
@@ -336,11 +316,6 @@ class ContensisHook(BaseHook):
                     yield loads_json(bytes(entry))
                 except ValueError:
                     raise InvalidResponseError("An entry contains JSON that Python cannot read.") from None
-
-
-def _form() -> dict[str, Any]:
-    form: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return form
 
 
 def _client(settings: ConnectionSettings, *, for_test: bool = False) -> ContensisClient:

@@ -9,9 +9,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import one_of
 from airflow_provider_contensis.export.destination import plain_url
 from airflow_provider_contensis.operators._task import fail_without_retry, is_template, owner_of, storage_for
-from airflow_provider_contensis.utils.arguments import one_of
 from airflow_provider_contensis.utils.text import as_text, show
 
 if TYPE_CHECKING:

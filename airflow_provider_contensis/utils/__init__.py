@@ -1,1 +1,1 @@
-"""Small helpers that know neither HTTP nor Airflow. Private."""
+"""Text and JSON: helpers of every other module."""

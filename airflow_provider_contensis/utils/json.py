@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
+# Raised by msgspec for JSON of another shape; text that is not UTF-8 is a ValueError.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
 
 def loads_json(text: str | bytes | memoryview) -> Any:
     """Return the value of a JSON text.

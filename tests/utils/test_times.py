@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.utils.times import as_datetime, query_time, sort_key
+from airflow_provider_contensis.export.times import as_datetime, query_time, sort_key
 
 
 @pytest.mark.parametrize(

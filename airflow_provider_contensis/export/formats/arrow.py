@@ -14,14 +14,13 @@ from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.table.columns import RAW, REST, Leaf, Many, entry_shape
 from airflow_provider_contensis.export.table.rows import (
     OBJECT,
-    UNREADABLE,
     LeafNode,
     ManyNode,
     RowReader,
     compact,
     served,
 )
-from airflow_provider_contensis.utils.times import sort_key
+from airflow_provider_contensis.export.times import sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

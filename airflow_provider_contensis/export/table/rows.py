@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_contensis.export.table.columns import Leaf, Many, Record
+from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +21,6 @@ _TEXT = msgspec.json.Decoder(str | None)
 _NOTHING = msgspec.Raw()
 _NULL = (b"", b"null")
 _EMPTY = (b"{}", b"[]")
-# Raised by the decoders for JSON of another shape; text that is not UTF-8 is a ValueError.
-UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Rows(NamedTuple):
