@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     )
 
 
+__all__ = ["ContensisHook"]
+
+
 class ContensisHook(BaseHook):
     """Calls the Contensis Management and Delivery APIs with an API key from an Airflow connection.
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.export.results import ContentTypesSummary
 
+__all__ = ["ContensisExportContentTypesOperator"]
+
 
 class ContensisExportContentTypesOperator(BaseOperator):
     """Export the definitions of a project's content types to a JSON file, beside its entries.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.formats.base import FileFormat
     from airflow_provider_contensis.export.results import ExportSummary
 
+__all__ = ["ContensisExportEntriesOperator"]
+
 _REQUEST_ARGUMENTS = tuple(ExportArguments.__annotations__)
 
 

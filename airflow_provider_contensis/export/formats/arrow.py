@@ -21,6 +21,7 @@ from airflow_provider_contensis.export.table.rows import (
     served,
 )
 from airflow_provider_contensis.export.times import sort_key
+from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
