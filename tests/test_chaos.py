@@ -120,7 +120,7 @@ class TestTheOracle:
 
         def forget_one(self: Checkpoint) -> Iterator[Any]:
             for number, batch in enumerate(replay(self)):
-                yield batch if number else Batch(batch.window, batch.entries[:-1], batch.metas[:-1])
+                yield batch if number else Batch.of(batch.window, batch.entries[:-1], batch.metas[:-1])
 
         monkeypatch.setattr(Checkpoint, "replay", forget_one)
         monkeypatch.setattr(Proof, "complete", lambda *_, **__: iter(()))

@@ -185,7 +185,7 @@ class Checkpoint:
                     if kind == _BATCH:
                         entries = _ENTRIES.decode(content)
                         metas = entry_metas(entries, self._change_mark)
-                        return Batch(self._queue.popleft(), entries, metas)
+                        return Batch.of(self._queue.popleft(), entries, metas)
                     self._replace([Window.from_json(each) for each in json.loads(content)])
         return None
 

@@ -234,26 +234,34 @@ class EntryMeta(msgspec.Struct, frozen=True, gc=False):
     created: str | None
     changed: str | None
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        """The key that no two entries share."""
-        return self.id, self.language
-
 
 class Batch(NamedTuple):
-    """The entries of one window, in order: their bytes as served, and their metadata."""
+    """The entries of one window, in order: their bytes as served, their metadata and identity keys."""
 
     window: Window
     entries: list[msgspec.Raw]
     metas: list[EntryMeta]
+    keys: array[int]
+
+    @classmethod
+    def of(cls, window: Window, entries: list[msgspec.Raw], metas: list[EntryMeta]) -> Batch:
+        """Return the batch of entries and their metadata."""
+        return cls(window, entries, metas, identity_keys(metas))
+
+    def extended(self, other: Batch) -> Batch:
+        """Return the batch with the entries of another one behind its own."""
+        return Batch(
+            self.window, self.entries + other.entries, self.metas + other.metas, self.keys + other.keys
+        )
 
     def without(self, keys: Container[int]) -> Batch:
         """Return the batch without the entries that have one of these identity keys."""
-        fresh = [number for number, key in enumerate(identity_keys(self.metas)) if key not in keys]
+        fresh = [number for number, key in enumerate(self.keys) if key not in keys]
         return Batch(
             self.window,
             [self.entries[number] for number in fresh],
             [self.metas[number] for number in fresh],
+            array("q", [self.keys[number] for number in fresh]),
         )
 
 
@@ -273,7 +281,7 @@ class Receipt:
     def of(cls, batch: Batch) -> Receipt:
         """Return the receipt of a batch."""
         ends = (batch.metas[0], batch.metas[-1]) if batch.metas else ()
-        return cls(batch.window, identity_keys(batch.metas), all(meta.created for meta in ends))
+        return cls(batch.window, batch.keys, all(meta.created for meta in ends))
 
 
 def identity_keys(metas: list[EntryMeta]) -> array[int]:

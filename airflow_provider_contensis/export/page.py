@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
-from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
+from airflow_provider_contensis.export.model import Batch, ChangeMark, EntryMeta
 from airflow_provider_contensis.export.times import as_datetime
 from airflow_provider_contensis.utils.json import UNREADABLE
 
@@ -49,18 +49,27 @@ class Page:
 
     size: int
     total: int
-    entries: list[msgspec.Raw]
-    metas: list[EntryMeta]
+    batch: Batch
 
     @property
     def is_all(self) -> bool:
         """Whether it says that there is no more."""
-        return self.total <= len(self.entries)
+        return self.total <= len(self.batch.entries)
 
     @property
     def is_last(self) -> bool:
         """Whether there is no more, beyond doubt: if a full page says so, the next one has to agree."""
-        return self.is_all and len(self.entries) < self.size
+        return self.is_all and len(self.batch.entries) < self.size
+
+    @property
+    def first_created(self) -> str | None:
+        """The created time of its first entry; None if there is none, or it is hidden."""
+        return self.batch.metas[0].created if self.batch.metas else None
+
+    @property
+    def last_created(self) -> str | None:
+        """The created time of its last entry; None if there is none, or it is hidden."""
+        return self.batch.metas[-1].created if self.batch.metas else None
 
 
 class _Decoder:
@@ -139,25 +148,25 @@ def check_page(raw: RawPage, window: Window, page_size: int, change_mark: Change
     :raises InvalidResponseError: an entry is malformed, or was not asked for.
     """
     try:
-        metas = entry_metas(raw.items, change_mark)
+        batch = Batch.of(window, raw.items, entry_metas(raw.items, change_mark))
     except ValueError as error:
         raise InvalidResponseError(f"{window}: an entry's {error}.") from None
     # The service may give smaller pages than requested.
     size = raw.page_size if raw.page_size is not None and 1 <= raw.page_size < page_size else page_size
     expected = min(size, raw.total_count)
-    found = len({meta.identity for meta in metas})
-    if not expected == found == len(metas):
+    came, distinct = len(batch.keys), len(set(batch.keys))
+    if not expected == came == distinct:
         raise IncompleteReadError(
             f"{window}: the service counts {raw.total_count:,} entries and a page should hold "
-            f"{expected:,} of them, but it holds {len(metas):,}, {found:,} of them distinct.",
+            f"{expected:,} of them, but it holds {came:,}, {distinct:,} of them distinct.",
             expected=expected,
-            found=found,
+            found=distinct,
         )
-    if (outsider := _outside(window, metas)) is not None:
+    if (outsider := _outside(window, batch.metas)) is not None:
         raise InvalidResponseError(
             f"{window}: the answer holds an entry that was not asked for ({outsider.id})."
         )
-    return Page(size, raw.total_count, raw.items, metas)
+    return Page(size, raw.total_count, batch)
 
 
 def _outside(window: Window, metas: Sequence[EntryMeta]) -> EntryMeta | None:

@@ -11,7 +11,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
-from airflow_provider_contensis.export.model import identity_keys
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Proof:
             )
             for batch in self._reader.read([receipt.window]):
                 fresh = batch.without(set(receipt.keys))
-                receipt.keys.extend(identity_keys(fresh.metas))
+                receipt.keys.extend(fresh.keys)
                 yield fresh
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from airflow_provider_contensis.export.model import EntryMeta, Window
+    from airflow_provider_contensis.export.model import Window
     from airflow_provider_contensis.export.page import Page
     from airflow_provider_contensis.export.search import WindowSearch
 
@@ -86,45 +85,43 @@ class WindowReader:
         search = self._search
         page = search.confirmed(window)
         # A page from a created time on leaves out entries without one, which only a whole query may hold.
-        can_follow = bool(page.metas) and _follow_from(page.metas[-1]) is not None and not window.is_whole
+        can_follow = _follow_from(page) is not None and not window.is_whole
         longest = 2 * page.size * pages_per_window(page.size) if can_follow else page.size
         if page.total > longest or page.total >= _MAX_COUNT:
             return self._cut(window, page)
-        first, entries, metas = page, page.entries, page.metas
-        seen = set() if page.is_last else {meta.identity for meta in metas}
-        rest, begun_at = window, _follow_from(metas[0]) if metas else None
+        first, batch = page, page.batch
+        seen: set[int] = set()
+        rest, begun_at = window, _at_millisecond(page.first_created)
         while not page.is_last:
-            begin = _follow_from(page.metas[-1]) if can_follow else None
+            begin = _follow_from(page) if can_follow else None
             if begin is None or begin == begun_at:
                 if page.is_all and search.first(rest).total <= page.total:
                     break
                 # A page's worth of entries at one moment, or hidden times: ids tell them apart.
                 return self._cut(window, page)
+            seen.update(page.batch.keys)
             rest, begun_at = replace(window, created_from=begin), begin
             page = search.page(rest)
-            fresh = [number for number, meta in enumerate(page.metas) if meta.identity not in seen]
-            entries = [*entries, *(page.entries[number] for number in fresh)]
-            metas = [*metas, *(page.metas[number] for number in fresh)]
-            seen.update(meta.identity for meta in page.metas)
-        if len(entries) < first.total and search.first(window).total > len(entries):
+            batch = batch.extended(page.batch.without(seen))
+        if len(batch.entries) < first.total and search.first(window).total > len(batch.entries):
             # A later page was another one, within the same bounds.
             return self._cut(window, first)
-        return Batch(window, entries, metas)
+        return batch
 
     def _cut(self, window: Window, page: Page) -> list[Window]:
         measure = self._search.measure(window, page)
         return cut_to_pages(window, measure, page_size=page.size, concurrency=self._search.concurrency)
 
 
-def _follow_from(meta: EntryMeta) -> str | None:
-    """Return the created time from which to ask for the page after an entry; None if it is hidden.
+def _follow_from(page: Page) -> str | None:
+    """Return the created time from which to ask for the page after this one; None if it is hidden.
 
-    It is cut to the millisecond, as the search index is: entries that the index sorts behind this one may
+    It is cut to the millisecond, as the search index is: entries that the index sorts behind the last one may
     differ from it in later digits.
     """
-    moment = as_datetime(meta.created)
-    return (
-        None
-        if moment is None
-        else query_millisecond(moment - timedelta(microseconds=moment.microsecond % 1000))
-    )
+    return _at_millisecond(page.last_created)
+
+
+def _at_millisecond(created: str | None) -> str | None:
+    moment = as_datetime(created)
+    return None if moment is None else query_millisecond(moment)

@@ -112,8 +112,8 @@ class WindowSearch:
         last = last or self.last(window)
         return Measure(
             page.total,
-            page.metas[0].created if page.metas else None,
-            last.metas[0].created if last.metas else None,
+            page.first_created,
+            last.first_created,
         )
 
     @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LAZY_IMPORTS = (
     "airflow_provider_contensis.api.client",
-    "airflow_provider_contensis.export.entries",
+    "airflow_provider_contensis.export.pipeline",
     "airflow_provider_contensis.hooks.contensis",
 )
 _FORMAT_IMPORTS = {"csv": ("csv",), "parquet": ("pyarrow.json", "pyarrow.parquet")}

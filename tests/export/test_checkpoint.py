@@ -65,7 +65,7 @@ def a_block(window: Window, count: int) -> Batch:
         msgspec.Raw(f'{{"sys":{{"id":"{number}","language":"cy"}},"é":1.10}}'.encode())
         for number in range(count)
     ]
-    return Batch(window, entries, entry_metas(entries, "published"))
+    return Batch.of(window, entries, entry_metas(entries, "published"))
 
 
 WINDOWS = tuple(map(a_window, range(1, 5)))
@@ -171,7 +171,7 @@ class TestASpool:
         with pytest.raises(KilledError), open_checkpoint() as checkpoint:
             checkpoint.begin(PLAN)
             checkpoint.add(a_block(WINDOWS[0], 2))
-            checkpoint.add(Batch(WINDOWS[1], [msgspec.Raw(b"{")], []))
+            checkpoint.add(Batch.of(WINDOWS[1], [msgspec.Raw(b"{")], []))
             raise KilledError
         with pytest.raises(KilledError), open_checkpoint() as checkpoint:
             assert [window for window, _ in replayed(checkpoint)] == [WINDOWS[0]]
