@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
+from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.json import loads_json
 
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 DEFAULT_TIMEOUT = 60.0
-_EXTRA_FIELDS = {"project_id", "scopes", "timeout", "verify", "proxies"}
+_MAX_SECONDS = 86_400
+_EXTRA_FIELDS = {"project_id", "scopes", "timeout", "retry_seconds", "verify", "proxies"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ConnectionSettings:
     :param scopes: OAuth scopes to request.
     :param project_id: the default project, or None.
     :param timeout: seconds to wait for a connection, and again for each read of an answer.
+    :param retry_seconds: how long failed calls are retried, in seconds; 0 for no retries.
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
     """
@@ -45,6 +48,7 @@ class ConnectionSettings:
     scopes: tuple[str, ...]
     project_id: str | None
     timeout: float
+    retry_seconds: float
     verify: bool | str
     proxies: Mapping[str, str]
 
@@ -77,7 +81,10 @@ class ConnectionSettings:
             client_secret=client_secret,
             scopes=_scopes(extra.get("scopes")),
             project_id=_text("Project", extra.get("project_id")),
-            timeout=_timeout(extra.get("timeout")),
+            timeout=_seconds(extra.get("timeout"), "'Timeout (seconds)'", DEFAULT_TIMEOUT),
+            retry_seconds=_seconds(
+                extra.get("retry_seconds"), "The extra field 'retry_seconds'", DEFAULT_RETRY_SECONDS, least=0
+            ),
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
         )
@@ -128,15 +135,21 @@ def _scopes(value: object) -> tuple[str, ...]:
     return names or DEFAULT_SCOPES
 
 
-def _timeout(value: object) -> float:
+def _seconds(value: object, field: str, default: float, *, least: float | None = None) -> float:
+    """Return a time in seconds.
+
+    :param least: the smallest allowed; None for anything above 0.
+    """
     if value is None:
-        return DEFAULT_TIMEOUT
+        return default
     try:
         seconds = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
         seconds = math.nan
-    if isinstance(value, bool) or not 0 < seconds <= 86_400:
-        raise ConfigurationError("'Timeout (seconds)' must be a number above 0, or empty for 60.")
+    is_enough = seconds > 0 if least is None else seconds >= least
+    if isinstance(value, bool) or not is_enough or seconds > _MAX_SECONDS:
+        bound = "above 0" if least is None else f"of at least {least:g}"
+        raise ConfigurationError(f"{field} must be a number {bound}, or empty for {default:g}.")
     return seconds
 
 

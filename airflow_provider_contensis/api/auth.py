@@ -6,7 +6,6 @@ A process holds one token for each set of credentials, shared by every client an
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,14 @@ import requests
 import requests.auth
 
 from airflow_provider_contensis.api.environment import origin
+from airflow_provider_contensis.api.fork import reset_in_children
 from airflow_provider_contensis.api.token_request import AccessToken, Credentials, request_token
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_contensis.api.fork import ForkSafeEvent
     from airflow_provider_contensis.api.retry import RetryPolicy
     from airflow_provider_contensis.api.transport import ContensisSession
 
@@ -35,6 +36,7 @@ class TokenCache:
         self._max_size = max_size
         self._slots: OrderedDict[Credentials, _Slot] = OrderedDict()
         self._lock = threading.Lock()
+        reset_in_children(self)
 
     def get(
         self, credentials: Credentials, fetch: Callable[[], AccessToken], *, rejected: str | None = None
@@ -71,6 +73,10 @@ class TokenCache:
         self._slots = OrderedDict()
         self._lock = threading.Lock()
 
+    def reset_after_fork(self) -> None:
+        """Replace the locks, which other threads of the parent may hold."""
+        self.clear()
+
     def _slot(self, credentials: Credentials) -> _Slot:
         with self._lock:
             slot = self._slots.setdefault(credentials, _Slot())
@@ -105,8 +111,6 @@ class _Slot:
 
 
 SHARED_TOKENS = TokenCache()
-# A lock that another thread holds at the moment of a fork would never be released in the child.
-os.register_at_fork(after_in_child=SHARED_TOKENS.clear)
 
 
 class TokenSource:
@@ -127,7 +131,7 @@ class TokenSource:
         credentials: Credentials,
         *,
         retry: RetryPolicy,
-        cancelled: threading.Event,
+        cancelled: ForkSafeEvent,
         cache: TokenCache,
         on_new_token: Callable[[str], None] | None = None,
     ) -> None:
@@ -138,6 +142,11 @@ class TokenSource:
         self._cache = cache
         self._on_new_token = on_new_token
         self._announced: str | None = None
+        self._announcing = threading.Lock()
+        reset_in_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent may hold."""
         self._announcing = threading.Lock()
 
     def get(self, *, rejected: str | None = None) -> AccessToken:

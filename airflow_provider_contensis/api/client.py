@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from airflow_provider_contensis.api import responses
 from airflow_provider_contensis.api.auth import SHARED_TOKENS, ContensisAuth, TokenCache, TokenSource
 from airflow_provider_contensis.api.buffers import Body, BufferPool
+from airflow_provider_contensis.api.fork import ForkSafeEvent
+from airflow_provider_contensis.api.pause import Pause
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.api.transport import ContensisSession, exchange
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
@@ -65,10 +66,15 @@ class ContensisClient:
         self.client_id = credentials.client_id
         self._secret = credentials.client_secret
         self._retry = retry or RetryPolicy()
-        self._closed = threading.Event()
+        self._closed = ForkSafeEvent()
         self._buffers = BufferPool()
         self.session = ContensisSession(
-            self.root_url, timeout=timeout, verify=verify, proxies=proxies, deadline_factor=deadline_factor
+            self.root_url,
+            timeout=timeout,
+            verify=verify,
+            proxies=proxies,
+            deadline_factor=deadline_factor,
+            pause=Pause(max_seconds=self._retry.total, cancelled=self._closed),
         )
         self._tokens = TokenSource(
             self.session,
@@ -224,7 +230,12 @@ class ContensisClient:
             "versionStatus": version_status,
             **_link_params(link_depth, field_link_depths),
         }
-        return self.call("GET", _path(api, project_id, "entries", entry_id), responses.entry, params=params)
+        return self.call(
+            "GET",
+            _path(api, project_id, "entries", entry_id),
+            lambda response: responses.entry(response, entry_id, language),
+            params=params,
+        )
 
     def search_entries(
         self,

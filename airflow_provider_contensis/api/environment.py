@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.utils.text import as_text
 
 HOST_FIELD = "Contensis URL or alias"
 # ASCII only, or a long s (U+017F) would match an s.
@@ -109,7 +110,7 @@ def _split(text: str) -> SplitResult:
 
 def _port(parts: SplitResult, field: int | str | None) -> int | None:
     try:
-        port = int(str(field).strip() or 0) if field is not None else 0
+        port = int(as_text(field) or 0) if field is not None else 0
     except ValueError:
         port = -1
     if not 0 <= port <= 65535:

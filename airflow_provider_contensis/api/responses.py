@@ -147,9 +147,15 @@ def project(response: requests.Response) -> Project:
     return cast("Project", _object(response))
 
 
-def entry(response: requests.Response) -> Entry:
-    """Return the entry of an answer."""
-    return _object(response)
+def entry(response: requests.Response, entry_id: str, language: str | None) -> Entry:
+    """Return the entry of an answer, which has to be the one that was asked for."""
+    found = _object(response)
+    sys = found.get("sys")
+    if not isinstance(sys, dict) or not _is_named(sys.get("id"), entry_id):
+        raise unexpected(response, "the entry that was asked for")
+    if language and not _is_named(sys.get("language", language), language):
+        raise unexpected(response, "the language that was asked for")
+    return found
 
 
 def search_page(response: requests.Response) -> SearchPage:
@@ -228,6 +234,10 @@ def _are_fields(value: Any) -> bool:
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _is_named(found: Any, asked: str) -> bool:
+    return isinstance(found, str) and found.strip().lower() == str(asked).strip().lower()
 
 
 def _call(response: requests.Response) -> str:

@@ -1,4 +1,4 @@
-"""Retries: which failures, how often, and how long to wait before the next attempt.
+"""Retries: which failures, for how long, and how long to wait before the next attempt.
 
 Retries wrap authentication, so that a repeated call carries a current token, and they see the
 whole answer, so that a body cut short is a failure too.
@@ -7,7 +7,6 @@ whole answer, so that a body cut short is a failure too.
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
+from airflow_provider_contensis.api.fork import ForkSafeEvent
 from airflow_provider_contensis.exceptions import ContensisError
 
 if TYPE_CHECKING:
@@ -24,26 +24,29 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+DEFAULT_RETRY_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How failed calls are repeated.
+    """How long failed calls are repeated.
 
-    Waits grow exponentially with full jitter. A `Retry-After` is a lower bound; if it exceeds
-    `max_wait`, the error is raised and carries it.
+    Waits double up to `max_wait`, with equal jitter: each is between half and all of its bound. A
+    `Retry-After` is a lower bound; if it exceeds `total`, the error is raised and carries it.
 
-    :param attempts: maximum number of calls, the first one included.
+    :param total: no wait begins that would end later than this after the first call, in seconds;
+        0 for no retries.
     :param initial_wait: upper bound of the first wait, in seconds.
-    :param max_wait: upper bound of any wait, in seconds.
-    :param total: no wait begins that would end later than this after the first call, in seconds.
+    :param max_wait: upper bound of any wait that the service did not ask for, in seconds.
+    :param attempts: maximum number of calls; None for no limit.
     """
 
-    attempts: int = 7
-    initial_wait: float = 0.5
-    max_wait: float = 60.0
-    total: float = 300.0
+    total: float = DEFAULT_RETRY_SECONDS
+    initial_wait: float = 1.0
+    max_wait: float = 30.0
+    attempts: int | None = None
 
-    def call(self, attempt: Callable[[], T], *, what: str, cancelled: threading.Event | None = None) -> T:
+    def call(self, attempt: Callable[[], T], *, what: str, cancelled: ForkSafeEvent | None = None) -> T:
         """Return what `attempt` returns, repeating it while it fails with a retryable error.
 
         :param attempt: makes one call; a `ContensisError` says whether it is retryable.
@@ -51,12 +54,16 @@ class RetryPolicy:
         :param cancelled: once set, no further wait or call begins.
         :raises ContensisError: the last failure.
         """
-        cancelled = cancelled or threading.Event()
+        event = cancelled or ForkSafeEvent()
+
+        def sleep(seconds: float) -> None:
+            event.wait(seconds)
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_retryable),
             wait=self._wait,
-            stop=lambda state: cancelled.is_set() or self._stop(state),
-            sleep=tenacity.sleep_using_event(cancelled),
+            stop=lambda state: event.is_set() or self._stop(state),
+            sleep=sleep,
             before_sleep=lambda state: self._warn(state, what),
             reraise=True,
         )
@@ -67,25 +74,27 @@ class RetryPolicy:
             raise
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        jittered = tenacity.wait_random_exponential(multiplier=self.initial_wait, max=self.max_wait)(state)
-        return max(jittered, _retry_after(state))
+        # Half of the exponential bound, and up to half at random: waits spread, but none is nearly zero.
+        half = tenacity.wait_exponential(multiplier=self.initial_wait / 2, max=self.max_wait / 2)(state)
+        return max(half + tenacity.wait_random(0, half)(state), _retry_after(state))
 
     def _stop(self, state: tenacity.RetryCallState) -> bool:
-        enough = tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.total)
-        return enough(state) or _retry_after(state) > self.max_wait
+        if self.attempts is not None and state.attempt_number >= self.attempts:
+            return True
+        return tenacity.stop_before_delay(self.total)(state)
 
     def _warn(self, state: tenacity.RetryCallState, what: str) -> None:
         problem = str(state.outcome.exception()) if state.outcome else ""
         log.warning(
-            "%s Waiting %.1f s, then attempt %d of %d",
+            "%s Waiting %.2g s, then attempt %d (gives up after %g s)",
             problem if what in problem else f"{what}: {problem}",
             state.upcoming_sleep,
             state.attempt_number + 1,
-            self.attempts,
+            self.total,
         )
 
 
-NO_RETRIES = RetryPolicy(attempts=1)
+NO_RETRIES = RetryPolicy(total=0)
 
 
 def parse_retry_after(value: str | None) -> float | None:

@@ -8,12 +8,20 @@ from urllib.parse import urljoin
 
 import requests
 import requests.adapters
+import requests.cookies
 
 from airflow_provider_contensis.api.buffers import read_body
 from airflow_provider_contensis.api.deadline import pool_classes
 from airflow_provider_contensis.api.environment import origin
+from airflow_provider_contensis.api.fork import ForkSafeEvent, reset_in_children
 from airflow_provider_contensis.api.network_errors import NETWORK_ERRORS, translate
-from airflow_provider_contensis.exceptions import ContensisError, RedirectRefusedError
+from airflow_provider_contensis.api.pause import Pause
+from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS, parse_retry_after
+from airflow_provider_contensis.exceptions import (
+    RETRYABLE_STATUS_CODES,
+    ContensisError,
+    RedirectRefusedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,13 +35,14 @@ _METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Reads whole answers within a deadline, and counts the requests that really go out.
+    """Reads whole answers within a deadline, keeps pauses, and counts the requests that really go out.
 
     A session does not see them all: not those that answer redirects, nor calls repeated after a 401.
     """
 
-    def __init__(self, deadline_factor: float, **kwargs: Any) -> None:
+    def __init__(self, deadline_factor: float, pause: Pause, **kwargs: Any) -> None:
         self._pool_classes = pool_classes(deadline_factor)
+        self._pause = pause
         super().__init__(**kwargs)
         self._counter = itertools.count(1)
         self.sent = 0
@@ -48,9 +57,12 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self._pause.wait()
         self.sent = next(self._counter)
         stream = kwargs.get("stream", False)
         response = super().send(request, *args, **{**kwargs, "stream": True})
+        if response.status_code in RETRYABLE_STATUS_CODES:
+            self._pause.extend(parse_retry_after(response.headers.get("Retry-After")) or 0.0)
         if not stream:
             response._content = read_body(response)  # noqa: SLF001 - as Response.content does, but faster
         return response
@@ -67,6 +79,7 @@ class ContensisSession(requests.Session):
     :param verify: as in requests: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
     :param deadline_factor: a whole answer may take this many times the timeout.
+    :param pause: kept by all requests; answers with a `Retry-After` extend it.
     """
 
     def __init__(
@@ -77,6 +90,7 @@ class ContensisSession(requests.Session):
         verify: bool | str = True,
         proxies: Mapping[str, str] | None = None,
         deadline_factor: float = _DEADLINE_FACTOR,
+        pause: Pause | None = None,
     ) -> None:
         super().__init__()
         self.root_url = root_url
@@ -86,8 +100,22 @@ class ContensisSession(requests.Session):
         # Plain http is for loopback hosts only: a proxy from the environment variables would read the secret.
         self.trust_env = not root_url.startswith("http:")
         self.headers["Accept"] = "application/json"
+        pause = pause or Pause(max_seconds=DEFAULT_RETRY_SECONDS, cancelled=ForkSafeEvent())
+        self._deadline_factor = deadline_factor
+        self._pause = pause
+        self._mount_adapter()
+        reset_in_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Leave the sockets, and the lock of the cookies, to the parent."""
+        self.cookies = requests.cookies.RequestsCookieJar()
+        self._mount_adapter()
+
+    def _mount_adapter(self) -> None:
         # As many idle connections as any export has threads, so that none is opened twice.
-        self._adapter = _Adapter(deadline_factor, pool_connections=2, pool_maxsize=_POOL_SIZE)
+        self._adapter = _Adapter(
+            self._deadline_factor, self._pause, pool_connections=2, pool_maxsize=_POOL_SIZE
+        )
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
 
