@@ -26,13 +26,11 @@ from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-import msgspec
-
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import ContensisError, IncompleteReadError
 from airflow_provider_contensis.export.destination import MANIFEST
 from airflow_provider_contensis.export.model import Batch, Plan, Window
-from airflow_provider_contensis.export.page import entry_metas
+from airflow_provider_contensis.export.page import entry_metas, split_entries
 from airflow_provider_contensis.export.storage.base import hidden_name
 from airflow_provider_contensis.utils.text import count
 
@@ -52,7 +50,6 @@ _MAX_AGE_SECONDS = 24 * 3600
 _RESERVED_BYTES = 64 << 20
 _FRAME = struct.Struct(">cQI")  # kind of record, length, checksum
 _PLAN, _BATCH, _CUT = b"P", b"B", b"C"
-_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class CheckpointPointer(Protocol):
@@ -183,7 +180,7 @@ class Checkpoint:
                 while (record := _read(self._file)) is not None:
                     kind, content = record
                     if kind == _BATCH:
-                        entries = _ENTRIES.decode(content)
+                        entries = split_entries(content)
                         metas = entry_metas(entries, self._change_mark)
                         return Batch.of(self._queue.popleft(), entries, metas)
                     self._replace([Window.from_json(each) for each in json.loads(content)])

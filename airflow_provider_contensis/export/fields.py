@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
+from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:
     """
     try:
         return msgspec.Raw(_keep(entry, tree))
+    except UNREADABLE:
+        pass
+    try:
+        hidden = msgspec.Raw(lone_surrogates.hide(bytes(entry)))
+        return msgspec.Raw(lone_surrogates.reveal(_keep(hidden, tree)))
     except UNREADABLE:
         raise InvalidResponseError(
             "Cannot select the fields of an entry: it is nested too deeply, or a field's name is not text."

@@ -11,7 +11,7 @@ import msgspec
 from airflow_provider_contensis.api.resources import DataFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from airflow_provider_contensis.api.resources import Api, Clause, ContentType, VersionStatus
 
@@ -254,15 +254,19 @@ class Batch(NamedTuple):
             self.window, self.entries + other.entries, self.metas + other.metas, self.keys + other.keys
         )
 
-    def without(self, keys: Container[int]) -> Batch:
-        """Return the batch without the entries that have one of these identity keys."""
-        fresh = [number for number, key in enumerate(self.keys) if key not in keys]
+    def take(self, numbers: Iterable[int]) -> Batch:
+        """Return the batch with some of its entries, in the order of their numbers."""
+        numbers = list(numbers)
         return Batch(
             self.window,
-            [self.entries[number] for number in fresh],
-            [self.metas[number] for number in fresh],
-            array("q", [self.keys[number] for number in fresh]),
+            [self.entries[number] for number in numbers],
+            [self.metas[number] for number in numbers],
+            array("q", [self.keys[number] for number in numbers]),
         )
+
+    def without(self, keys: Container[int]) -> Batch:
+        """Return the batch without the entries that have one of these identity keys."""
+        return self.take(number for number, key in enumerate(self.keys) if key not in keys)
 
 
 @dataclass(frozen=True)

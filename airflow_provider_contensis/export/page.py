@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
+from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.model import Batch, ChangeMark, EntryMeta
 from airflow_provider_contensis.export.times import as_datetime
 from airflow_provider_contensis.utils.json import UNREADABLE
+from airflow_provider_contensis.utils.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_contensis.api.buffers import Body
-    from airflow_provider_contensis.export.model import Window
+    from airflow_provider_contensis.export.model import EntryQuery, Window
 
 _CHUNK_BYTES = 1 << 13
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class RawPage(msgspec.Struct, rename="camel"):
@@ -73,7 +77,7 @@ class Page:
 
 
 class _Decoder:
-    """Decodes the metadata of entries.
+    """Decodes `sys` of entries, as far as the reader looks into it.
 
     :param change_mark: as `EntryQuery.change_mark`.
     """
@@ -85,24 +89,40 @@ class _Decoder:
             "Version", [("created", text, None), ("changed", text, changed)], gc=False
         )
         members: list[Any] = [("id", str), ("language", str, ""), ("content_type_id", str, "")]
-        members.append(("version", version | None, None))
+        members += [("data_format", str, ""), ("version_status", str, ""), ("version", version | None, None)]
         sys = msgspec.defstruct("Sys", members, rename="camel", gc=False)
         entry = msgspec.defstruct("Entry", [("sys", sys)], gc=False)
         self._decode: Any = msgspec.json.Decoder(entry).decode  # the type is built at run time
         # A project may hide times (docs/contensis-api.md, "Projects").
         self._hidden: Any = version()
 
-    def metas(self, entries: Sequence[msgspec.Raw]) -> list[EntryMeta]:
+    def decode(self, entries: Sequence[msgspec.Raw]) -> list[Any]:
+        """Return `sys` of entries.
+
+        :raises ValueError: an entry has no usable `sys`.
+        """
+        decode = self._decode
+        try:
+            return [decode(entry).sys for entry in entries]
+        except UNREADABLE:
+            pass
+        try:
+            return [decode(lone_surrogates.hide(bytes(entry))).sys for entry in entries]
+        except UNREADABLE:
+            raise ValueError("sys.id, sys.language or sys.contentTypeId is missing or invalid") from None
+
+    def metas(self, decoded: Sequence[Any]) -> list[EntryMeta]:
         """Return the metadata of entries."""
-        decode, hidden = self._decode, self._hidden
+        hidden = self._hidden
         return [
             EntryMeta(sys.id, sys.language, sys.content_type_id, version.created, version.changed)
-            for sys in [decode(entry).sys for entry in entries]
+            for sys in decoded
             for version in (sys.version or hidden,)
         ]
 
 
 _PAGE = msgspec.json.Decoder(RawPage)
+_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _DECODERS: dict[ChangeMark, _Decoder] = {
     "published": _Decoder("published"),
     "modified": _Decoder("modified"),
@@ -117,14 +137,36 @@ def split_page(body: Body, window: Window) -> RawPage:
     """
     try:
         _check_utf8(body.view)  # entries are passed on as bytes, and msgspec does not look into them
-        page = _PAGE.decode(body.view)
-        if body.spans_lines:
-            page.items = [msgspec.Raw(msgspec.json.format(bytes(item), indent=-1)) for item in page.items]
+        page = _decode_page(body)
     except UNREADABLE:
         page = None
     if page is None:  # raised outside the handler: the original error holds the body
         raise InvalidResponseError(f"{window}: the service did not answer with a page of entries.")
     return page
+
+
+def _decode_page(body: Body) -> RawPage:
+    try:
+        page, hidden = _PAGE.decode(body.view), False
+    except UNREADABLE:  # msgspec refuses lone surrogates, even in what it does not decode
+        page, hidden = _PAGE.decode(lone_surrogates.hide(bytes(body.view))), True
+    if body.spans_lines:
+        page.items = [msgspec.Raw(msgspec.json.format(bytes(item), indent=-1)) for item in page.items]
+    if hidden:
+        page.items = [msgspec.Raw(lone_surrogates.reveal(bytes(item))) for item in page.items]
+    return page
+
+
+def split_entries(array: bytes) -> list[msgspec.Raw]:
+    """Return the entries of a JSON array.
+
+    :raises ValueError: it is not an array, or not JSON.
+    """
+    try:
+        return _ENTRIES.decode(array)
+    except UNREADABLE:
+        hidden = _ENTRIES.decode(lone_surrogates.hide(array))
+        return [msgspec.Raw(lone_surrogates.reveal(bytes(entry))) for entry in hidden]
 
 
 def entry_metas(entries: Sequence[msgspec.Raw], change_mark: ChangeMark) -> list[EntryMeta]:
@@ -133,24 +175,24 @@ def entry_metas(entries: Sequence[msgspec.Raw], change_mark: ChangeMark) -> list
     :param change_mark: as `EntryQuery.change_mark`.
     :raises ValueError: an entry has no usable `sys`.
     """
-    try:
-        return _DECODERS[change_mark].metas(entries)
-    except UNREADABLE:
-        raise ValueError("sys.id, sys.language or sys.contentTypeId is missing or invalid") from None
+    decoder = _DECODERS[change_mark]
+    return decoder.metas(decoder.decode(entries))
 
 
-def check_page(raw: RawPage, window: Window, page_size: int, change_mark: ChangeMark) -> Page:
+def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) -> Page:
     """Return a page with as many distinct entries as the service counts, all of them asked for.
 
     :param page_size: as requested.
-    :param change_mark: as `EntryQuery.change_mark`.
+    :param query: what the window is a part of.
     :raises IncompleteReadError: the page does not hold what the service says it does.
     :raises InvalidResponseError: an entry is malformed, or was not asked for.
     """
+    decoder = _DECODERS[query.change_mark]
     try:
-        batch = Batch.of(window, raw.items, entry_metas(raw.items, change_mark))
+        decoded = decoder.decode(raw.items)
     except ValueError as error:
         raise InvalidResponseError(f"{window}: an entry's {error}.") from None
+    batch = Batch.of(window, raw.items, decoder.metas(decoded))
     # The service may give smaller pages than requested.
     size = raw.page_size if raw.page_size is not None and 1 <= raw.page_size < page_size else page_size
     expected = min(size, raw.total_count)
@@ -162,22 +204,37 @@ def check_page(raw: RawPage, window: Window, page_size: int, change_mark: Change
             expected=expected,
             found=distinct,
         )
-    if (outsider := _outside(window, batch.metas)) is not None:
+    contradiction = (
+        _wrong_kind(window, query, decoded)
+        or _wrong_window(window, batch.metas)
+        or _wrong_version(query, batch.metas)
+    )
+    if contradiction is not None:
+        entry_id, reason = contradiction
         raise InvalidResponseError(
-            f"{window}: the answer holds an entry that was not asked for ({outsider.id})."
+            f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}."
         )
     return Page(size, raw.total_count, batch)
 
 
-def _outside(window: Window, metas: Sequence[EntryMeta]) -> EntryMeta | None:
-    """Return an entry that does not belong to a window, as from a cache that ignores the request's body."""
+def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> tuple[str, str] | None:
+    """Return an entry of another kind than asked for, and the reason."""
     # Nearly always one kind, so that this costs no comparison for each entry.
-    kinds = {(meta.language, meta.content_type_id): meta for meta in metas}
-    for (language, content_type_id), meta in kinds.items():
-        asked = window.language, window.content_type_id or content_type_id
-        found = zip((language, content_type_id), asked, strict=True)
-        if any(name and name.lower() != other.lower() for name, other in found):
-            return meta
+    kinds = {(sys.language, sys.content_type_id, sys.data_format, sys.version_status): sys for sys in decoded}
+    for sys in kinds.values():
+        for name, found, asked in (
+            ("language", sys.language, window.language),
+            ("contentTypeId", sys.content_type_id, window.content_type_id),
+            ("dataFormat", sys.data_format, query.data_format),
+            ("versionStatus", sys.version_status, query.version_status),
+        ):
+            if found and asked and found.lower() != asked.lower():
+                return sys.id, f"its sys.{name} is {show(found)}"
+    return None
+
+
+def _wrong_window(window: Window, metas: Sequence[EntryMeta]) -> tuple[str, str] | None:
+    """Return an entry outside of a window, as from a cache that ignores the request's body."""
     lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
     # A page is ordered by created time, so its ends are enough; times may be hidden.
     for meta in (metas[0], metas[-1]) if metas else ():
@@ -187,10 +244,33 @@ def _outside(window: Window, metas: Sequence[EntryMeta]) -> EntryMeta | None:
             or (lower is not None and moment < lower)
             or (upper is not None and moment >= upper)
         ):
-            return meta
-    if not (window.id_prefix or window.other_ids):
+            return meta.id, f"it was created at {show(meta.created)}"
+    if window.id_prefix or window.other_ids:
+        for meta in metas:
+            if not window.may_hold(meta.id):
+                return meta.id, "its id"
+    return None
+
+
+def _wrong_version(query: EntryQuery, metas: Sequence[EntryMeta]) -> tuple[str, str] | None:
+    """Return an entry in another version than asked for, as from a service that ignores the clause."""
+    # The Delivery API may hide single times; the Management API shows all or none.
+    if query.version_status == "published" and query.api == "management":
+        for meta in metas:
+            if meta.changed is None and meta.created is not None:
+                return meta.id, "it was never published"
+    lower, upper = as_datetime(query.changed_from), as_datetime(query.changed_to)
+    if lower is None and upper is None:
         return None
-    return next((meta for meta in metas if not window.may_hold(meta.id)), None)
+    for meta in metas:
+        changed = as_datetime(meta.changed)
+        # The search index compares whole milliseconds.
+        if changed is not None and (
+            (lower is not None and changed < lower - _MILLISECOND)
+            or (upper is not None and changed > upper + _MILLISECOND)
+        ):
+            return meta.id, f"its change mark is {show(meta.changed)}"
+    return None
 
 
 def _check_utf8(body: memoryview) -> None:

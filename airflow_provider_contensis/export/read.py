@@ -7,14 +7,17 @@ last one ended, whatever happens in between. Entries that are on both pages are 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.cut import cut_to_pages, pages_per_window
 from airflow_provider_contensis.export.model import Batch
+from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 
 if TYPE_CHECKING:
@@ -60,8 +63,11 @@ class WindowReader:
         """
         ahead = self._search.windows_ahead
         queue = deque(_Slot(window) for window in windows)
+        process = os.getpid()
         with self._search.threads() as executor:
             while queue:
+                if os.getpid() != process:
+                    raise ContensisError("A read cannot continue in a forked process: begin it there.")
                 for number, slot in enumerate(islice(queue, 3 * ahead)):
                     # There are often no entries without a created time, which takes two requests to confirm:
                     # begun early, nobody waits for them in the end.
@@ -106,7 +112,7 @@ class WindowReader:
         if len(batch.entries) < first.total and search.first(window).total > len(batch.entries):
             # A later page was another one, within the same bounds.
             return self._cut(window, first)
-        return batch
+        return in_order(batch)
 
     def _cut(self, window: Window, page: Page) -> list[Window]:
         measure = self._search.measure(window, page)

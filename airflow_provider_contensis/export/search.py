@@ -75,7 +75,7 @@ class WindowSearch:
                 with self._parsing:
                     raw = split_page(body, window)
             with self._parsing:
-                return check_page(raw, window, permit.page_size, self._query.change_mark)
+                return check_page(raw, window, permit.page_size, self._query)
 
         return self._client.retrying(attempt, what=what)
 

@@ -87,7 +87,8 @@ class TypedColumns:
 
         :raises ExportError: a value does not fit its declared type, and such entries are not kept.
         """
-        rows = self._reader.read(entries)
+        rows = self._reader.read(entries, metas)
+        entries = [rows.replaced.get(number, entry) for number, entry in enumerate(entries)]
         mismatches = rows.mismatches
         arrays = _members(self._reader.root, rows.values, range(len(entries)), "", mismatches)
         if mismatches and not self._keep_mismatches:

@@ -65,13 +65,14 @@ class CsvWriter:
         """Append entries."""
         pairs = zip(entries, metas, strict=True)
         for content_type_id, run in groupby(pairs, lambda pair: pair[1].content_type_id):
-            self._write(self._readers.get(content_type_id, self._other), [entry for entry, _ in run])
+            some_entries, some_metas = zip(*run, strict=True)
+            self._write(self._readers.get(content_type_id, self._other), some_entries, some_metas)
 
     def close(self) -> None:
         """Nothing follows the last row."""
 
-    def _write(self, reader: RowReader, entries: Sequence[msgspec.Raw]) -> None:
-        rows = reader.read(entries)
+    def _write(self, reader: RowReader, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:
+        rows = reader.read(entries, metas)
         columns = dict(_columns(reader.root, rows.values))
         nothing = [None] * len(entries)
         cells = [self._cells(columns.get(path, nothing)) for path in self._paths]

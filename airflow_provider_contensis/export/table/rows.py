@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.table.columns import Leaf, Many, Record
 from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from airflow_provider_contensis.export.model import EntryMeta
     from airflow_provider_contensis.export.table.columns import Shape
+
+log = logging.getLogger(__name__)
 
 OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
@@ -31,11 +36,13 @@ class Rows(NamedTuple):
     :param rest: by row, JSON of the members that the shape does not cover.
     :param mismatches: by row, the paths of values that should be an object or an array but are not;
         they are in `rest`.
+    :param replaced: by row, entries that contained lone surrogates, with U+FFFD in their place.
     """
 
     values: list[Any]
     rest: dict[int, bytes]
     mismatches: dict[int, list[str]]
+    replaced: dict[int, msgspec.Raw]
 
 
 class RowReader:
@@ -47,22 +54,40 @@ class RowReader:
     def __init__(self, shape: Record) -> None:
         self.root = RecordNode(shape)
         self._decoder = msgspec.json.Decoder(self.root.type)
+        self._has_warned = False
 
-    def read(self, entries: Sequence[msgspec.Raw]) -> Rows:
-        """Return the rows of entries."""
-        rows = Rows([], {}, {})
+    def read(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> Rows:
+        """Return the rows of entries.
+
+        :param metas: their metadata; names an entry in a warning.
+        """
+        rows = Rows([], {}, {}, {})
         for number, entry in enumerate(entries):
             try:
                 rows.values.append(self._decoder.decode(entry))
             except UNREADABLE:
+                text = lone_surrogates.replace(bytes(entry))
+                if text != bytes(entry):
+                    rows.replaced[number] = msgspec.Raw(text)
+                    self._warn(metas[number])
                 mismatches: list[str] = []
-                value, rest = self.root.read(entry, "", mismatches)
+                value, rest = self.root.read(msgspec.Raw(text), "", mismatches)
                 rows.values.append(value)
                 if rest is not None:
                     rows.rest[number] = compact(rest)
                 if mismatches:
                     rows.mismatches[number] = mismatches
         return rows
+
+    def _warn(self, meta: EntryMeta) -> None:
+        if not self._has_warned:
+            log.warning(
+                "Entry %s (%s) contains half of a surrogate pair, which is not a character: replaced by "
+                "U+FFFD, as in all entries like it. JSON and JSON Lines keep the text as served",
+                meta.id,
+                meta.language,
+            )
+        self._has_warned = True
 
 
 class LeafNode:
