@@ -16,7 +16,7 @@ from airflow_provider_contensis.utils.text import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from airflow_provider_contensis.export.model import Batch, Plan, Receipt, SliceKey, Window
+    from airflow_provider_contensis.export.model import Batch, Receipt, Slice, SliceKey, Window
     from airflow_provider_contensis.export.read import WindowReader
     from airflow_provider_contensis.export.search import WindowSearch
 
@@ -26,45 +26,41 @@ _ATTEMPTS = 4
 
 
 class Proof:
-    """Proves one read.
+    """Proves a read, one content type after the other.
 
-    :param plan: what was to be read.
     :param search: counts entries.
     :param reader: reads windows again.
+    :param plan_is_old: whether an earlier attempt made the plan.
     """
 
-    def __init__(self, plan: Plan, search: WindowSearch, reader: WindowReader) -> None:
-        self._plan = plan
+    def __init__(self, search: WindowSearch, reader: WindowReader, *, plan_is_old: bool = False) -> None:
         self._search = search
         self._reader = reader
+        self._plan_is_old = plan_is_old
+        self._entries = self._windows = 0
 
-    def complete(self, receipts: Sequence[Receipt], *, plan_is_old: bool = False) -> Iterator[Batch]:
-        """Yield the entries that the read lacked, and return once it is proven complete.
+    def complete(self, slices: Sequence[Slice], receipts: Sequence[Receipt]) -> Iterator[Batch]:
+        """Yield the entries that the read of some slices lacked, and return once it is proven complete.
 
-        :param receipts: of all windows; their keys grow with what is found.
-        :param plan_is_old: whether an earlier attempt made the plan.
+        :param slices: as planned.
+        :param receipts: of all their windows; the keys grow with what is found.
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
         # Deletions since an earlier attempt's plan would hide entries that are missing.
         found = _counts(receipts)
         unsure = [
-            each.window
-            for each in self._plan.slices
-            if plan_is_old or found[each.window.slice_key] != each.total
+            each.window for each in slices if self._plan_is_old or found[each.window.slice_key] != each.total
         ]
         for window, total in zip(unsure, self._search.counts(unsure), strict=True):
             if found[window.slice_key] != total:
                 yield from self._read_grown(_of_slice(receipts, window.slice_key))
         for attempt in range(_ATTEMPTS):
-            short = self._short_slices(receipts)
+            short = self._short_slices(slices, receipts)
             if not short:
                 _check_distinct([receipt for receipt in receipts if not receipt.is_dated])
-                log.info(
-                    "Proof: %s distinct (sys.id, sys.language) in %s, as many as the service counts",
-                    f"{sum(len(receipt.keys) for receipt in receipts):,}",
-                    count(len(receipts), "window"),
-                )
+                self._entries += sum(len(receipt.keys) for receipt in receipts)
+                self._windows += len(receipts)
                 return
             if attempt + 1 < _ATTEMPTS:
                 for window, _, _ in short:
@@ -77,13 +73,23 @@ class Proof:
             found=read,
         )
 
-    def _short_slices(self, receipts: Sequence[Receipt]) -> list[tuple[Window, int, int]]:
+    def report(self) -> None:
+        """Log what was proven."""
+        log.info(
+            "Proof: %s distinct (sys.id, sys.language) in %s, as many as the service counts",
+            f"{self._entries:,}",
+            count(self._windows, "window"),
+        )
+
+    def _short_slices(
+        self, slices: Sequence[Slice], receipts: Sequence[Receipt]
+    ) -> list[tuple[Window, int, int]]:
         """Return the slices of which fewer entries were read than there are, with both figures.
 
         Deletions may have lowered the count since the plan, so it is asked again where fewer were found.
         """
         found = _counts(receipts)
-        short = [each for each in self._plan.slices if found[each.window.slice_key] < each.total]
+        short = [each for each in slices if found[each.window.slice_key] < each.total]
         now = self._search.counts([each.window for each in short])
         figures = [
             (each.window, min(each.total, total), found[each.window.slice_key])

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
 from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names
 from airflow_provider_contensis.export.sinks.output import open_output
@@ -32,13 +33,9 @@ class FolderSink:
         self._root = root
         self._owner = owner
         self._outputs: dict[str, OutputFile] = {}
-        try:
-            # Each content type asked for gets a file, even an empty one: yesterday's content must not stay.
-            for content_type_id in self._content_types:
-                self._output(content_type_id)
-        except BaseException:
-            self.abort()
-            raise
+        self._open: OutputFile | None = None
+        if self._content_types:
+            self._switch_to(next(iter(self._content_types)))  # what cannot be written fails at once
 
     @property
     def files(self) -> dict[str | None, WrittenFile]:
@@ -50,20 +47,22 @@ class FolderSink:
         }
 
     def write(self, batch: Batch) -> None:
-        """Append the entries of a window."""
-        content_type_id = batch.window.content_type_id
-        if content_type_id is not None:
-            self._output(content_type_id).write(batch.entries, batch.metas)
+        """Append the entries of a window; each content type's come one after the other."""
+        if batch.window.content_type_id is not None:
+            self._switch_to(batch.window.content_type_id).write(batch.entries, batch.metas)
             return
         rows = zip(batch.entries, batch.metas, strict=True)
-        for found_id, run in groupby(rows, key=lambda row: row[1].content_type_id):
+        for content_type_id, run in groupby(rows, key=lambda row: row[1].content_type_id):
             entries, metas = zip(*run, strict=True)
-            self._output(found_id).write(entries, metas)
+            self._switch_to(content_type_id).write(entries, metas)
 
     def prepare(self) -> None:
         """Store everything, but not yet under the final names."""
-        for output in self._outputs.values():
-            output.finish()
+        # Each content type asked for gets a file, even an empty one: yesterday's content must not stay.
+        for content_type_id in self._content_types:
+            if content_type_id not in self._outputs:
+                self._switch_to(content_type_id)
+        self._finish_open()
 
     def commit(self, summary: ExportSummary) -> None:
         """Give all files their names, the manifest last; then remove files that it no longer names.
@@ -106,14 +105,24 @@ class FolderSink:
         for output in self._outputs.values():
             output.discard()
 
-    def _output(self, content_type_id: str) -> OutputFile:
+    def _switch_to(self, content_type_id: str) -> OutputFile:
+        """Return the output of a content type; only one is open at a time."""
         if content_type_id not in self._outputs:
+            self._finish_open()
             unlisted: ContentType = {"id": content_type_id, "fields": []}
-            self._outputs[content_type_id] = open_output(
+            self._open = self._outputs[content_type_id] = open_output(
                 self._request,
                 [self._content_types.get(content_type_id, unlisted)],
                 self._storage,
                 f"{self._root}{self._request.destination.name_for(content_type_id)}",
                 owner=self._owner,
             )
-        return self._outputs[content_type_id]
+        output = self._outputs[content_type_id]
+        if output is not self._open:
+            raise ExportError(f"Entries of content type {content_type_id!r} came in two places.")
+        return output
+
+    def _finish_open(self) -> None:
+        if self._open is not None:
+            self._open.finish()
+            self._open = None

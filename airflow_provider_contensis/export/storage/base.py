@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Without locks, a file that was idle for so long is taken for dead.
 LONG_IDLE = timedelta(days=1)
 
+_LASTING_CODES = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS})
 # A name may hold a null byte: hence the ValueError.
 _LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 
@@ -95,7 +96,7 @@ def translate_storage_errors(path: object) -> Iterator[None]:
         failure = DestinationError(f"{path} could not be written: {reason.rstrip('.')}.")
         # Only a person can fix these; a full disk or a lost mount may pass.
         failure.retryable = not (
-            isinstance(error, _LASTING) or getattr(error, "errno", None) in {errno.ENAMETOOLONG, errno.EROFS}
+            isinstance(error, _LASTING) or getattr(error, "errno", None) in _LASTING_CODES
         )
         raise failure from error
 

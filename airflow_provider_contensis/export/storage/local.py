@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -22,12 +24,21 @@ _FLUSH_BYTES = 1 << 24
 
 
 class LocalStorage:
-    """Files on this machine, written beside their final name and renamed."""
+    """Files on this machine, written beside their final name and renamed.
+
+    A link is written through, and a file that is replaced keeps its mode, owner and extended attributes.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, _AttemptLock] = {}
 
     def create(self, path: str, *, owner: str) -> PendingFile:  # noqa: ARG002 - locks show who is dead
         """Begin a file; its folder is created if it does not exist."""
         with translate_storage_errors(path):
-            return _LocalFile(Path(path))
+            target = _target(Path(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = self._locks.setdefault(target.parent, _AttemptLock(target.parent))
+            return _LocalFile(target, lock)
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is no such file."""
@@ -55,24 +66,61 @@ class LocalStorage:
             os.close(descriptor)
 
 
-class _LocalFile:
-    """A file beside its final name, locked while it is written, so that dead ones can be recognised."""
+class _AttemptLock:
+    """The lock of one attempt in a folder: pending files are dead once nobody holds the lock in their name.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        prefix = hidden_name(path.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError
-        for part in path.parent.glob(f"{glob.escape(prefix)}.*.part"):
-            _remove_if_dead(part)
-        # A name for each attempt: another one may still be running.
-        self._part = path.with_name(f"{prefix}.{secrets.token_hex(4)}.part")
-        self._file = _open_locked(self._part)
+    One lock serves all files of the attempt, so that none of them has to stay open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._users = 0
+        self.token = secrets.token_hex(4)
+
+    def acquire(self) -> None:
+        """Hold the lock for one more file."""
+        if self._file is None:
+            for other in self._folder.glob(".contensis.*.lock"):
+                if _is_dead(other):
+                    other.unlink(missing_ok=True)
+            self._file = _create_locked(_lock_path(self._folder, self.token))
+        self._users += 1
+
+    def release(self) -> None:
+        """Hold the lock for one file less."""
+        self._users -= 1
+        if self._users == 0 and self._file is not None:
+            with contextlib.suppress(OSError):
+                _lock_path(self._folder, self.token).unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+class _LocalFile:
+    """A file beside its final name."""
+
+    def __init__(self, target: Path, lock: _AttemptLock) -> None:
+        self._target = target
+        self._lock = lock
+        prefix = hidden_name(target.name)
+        self._part = target.with_name(f"{prefix}.{lock.token}.part")
+        lock.acquire()
+        self._is_pending = True
+        try:
+            for part in target.parent.glob(f"{glob.escape(prefix)}.*.part"):
+                if part != self._part:
+                    _remove_if_dead(part)
+            self._file = self._part.open("xb")
+            _copy_attributes(target, self._file.fileno())
+        except BaseException:
+            self._is_pending = False
+            lock.release()
+            raise
         self._written = self._flushing = 0
 
     def write(self, data: bytes) -> None:
-        with translate_storage_errors(self._path):
+        with translate_storage_errors(self._target):
             self._file.write(data)
             self._written += len(data)
             if self._written - self._flushing >= _FLUSH_BYTES and hasattr(os, "posix_fadvise"):
@@ -82,27 +130,75 @@ class _LocalFile:
                 self._flushing = self._written
 
     def finish(self) -> None:
-        with translate_storage_errors(self._path):
+        with translate_storage_errors(self._target):
             self._file.flush()
             os.fsync(self._file.fileno())
+            self._file.close()  # some network mounts refuse to rename a file that is open
 
     def commit(self) -> None:
-        with translate_storage_errors(self._path):
-            self._part.replace(self._path)
-            self._file.close()
-            _sync_folder(self._path.parent)
+        with translate_storage_errors(self._target):
+            self._part.replace(self._target)
+            _sync_folder(self._target.parent)
+        self._end()
 
     def discard(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            self._part.unlink(missing_ok=True)
+        if self._is_pending:
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_pending:
+            self._is_pending = False
+            self._lock.release()
 
 
-def _open_locked(part: Path) -> IO[bytes]:
+def _target(path: Path) -> Path:
+    """Return the file that a path leads to.
+
+    :raises OSError: it is not a regular file.
+    """
+    if path.is_symlink():
+        try:
+            path = path.resolve()
+        except RuntimeError:  # Python before 3.13
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+    if path.is_dir():
+        raise IsADirectoryError
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is not a regular file but a pipe, a socket or a device")
+    return path
+
+
+def _copy_attributes(source: Path, descriptor: int) -> None:
+    """Give a file the mode, the owner and the extended attributes of the one that it will replace."""
+    try:
+        status = source.stat()
+    except OSError:
+        return
+    os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)  # before it belongs to somebody else
+    for owner, group in ((status.st_uid, status.st_gid), (-1, status.st_gid)):
+        with contextlib.suppress(OSError):  # only root may give files away
+            os.fchown(descriptor, owner, group)
+            break
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):  # access control lists, among others
+            for name in os.listxattr(source):
+                with contextlib.suppress(OSError):
+                    os.setxattr(descriptor, name, os.getxattr(source, name))
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+
+
+def _lock_path(folder: Path, token: str) -> Path:
+    return folder / f".contensis.{token}.lock"
+
+
+def _create_locked(path: Path) -> IO[bytes]:
     """Return a new file, locked before another process could take it for dead."""
     while True:
-        file = part.open("xb")
+        file = path.open("xb")
         with contextlib.suppress(OSError):  # not every network share has locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
@@ -110,17 +206,33 @@ def _open_locked(part: Path) -> IO[bytes]:
         file.close()
 
 
+def _is_dead(lock: Path) -> bool:
+    """Return whether nobody holds a lock any more."""
+    try:
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return _is_idle(lock)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _is_idle(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > LONG_IDLE.total_seconds()
+
+
 def _remove_if_dead(part: Path) -> None:
-    """Remove the file of a killed process: its lock died with it."""
-    with contextlib.suppress(OSError), part.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError:
-            if time.time() - os.fstat(file.fileno()).st_mtime < LONG_IDLE.total_seconds():
-                return
-        part.unlink()
+    """Remove the file of an attempt that was killed."""
+    token = part.name.split(".")[-2]
+    with contextlib.suppress(OSError):
+        if _is_dead(_lock_path(part.parent, token)):
+            part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
