@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, unquote
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import one_of
 from airflow_provider_contensis.export.formats.base import FileFormat
 from airflow_provider_contensis.utils.text import as_text, show
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 Compression = Literal["gzip", "zstd"]
 
@@ -23,6 +27,30 @@ LOCK = "._manifest.json.lock"
 _FORMATS = get_args(FileFormat)
 _COMPRESSION_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}
 _COMPRESSIONS: dict[str, Compression] = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
+
+# Texts that a file system accepts, but nobody means as they stand.
+_MISTAKES = (
+    (
+        re.compile(r"\{[{%#]"),
+        "was not rendered: Airflow renders templates in text and paths, not in other objects",
+    ),
+    (
+        re.compile(r"^[a-zA-Z]:([\\/]|$)|\\"),
+        "looks like a Windows path: Airflow's workers run on Linux or macOS, so write it like /data/x.jsonl",
+    ),
+    (
+        re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:(?!//)"),
+        "looks like a URL that lost a slash: write it as text like 's3://bucket/x.jsonl', not as a Path",
+    ),
+    (
+        re.compile(r"(^|[/=])\$(\w|\{)|(^|/)%\w+%"),
+        "contains an environment variable, which is not resolved: use os.environ in the DAG, or a template",
+    ),
+    (
+        re.compile(r"\{\w+\}"),
+        "contains a placeholder in single braces: templates are written like {{ ds }}",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,11 @@ class Destination:
 
     @classmethod
     def from_arguments(
-        cls, destination: str, *, file_format: str | None = None, compression: str | None = None
+        cls,
+        destination: str | PathLike[str],
+        *,
+        file_format: str | None = None,
+        compression: str | None = None,
     ) -> Destination:
         """Return the destination that arguments describe.
 
@@ -85,25 +117,32 @@ class Destination:
         )
 
 
-def plain_url(destination: str) -> str:
-    """Return a destination as a URL, or as a local path with `~` and `file://` resolved.
+def plain_url(destination: str | PathLike[str]) -> str:
+    """Return a destination as a URL, or as an absolute local path with `~` and `file://` resolved.
 
-    :raises ConfigurationError: it is empty, or names another machine or an unknown user.
+    :raises ConfigurationError: it is empty, or seems to name another place than it does.
     """
     text = as_text(destination) if destination is not None else ""
     if not text:
         raise ConfigurationError(
             "destination is empty: set a path, such as /data/entries.jsonl or /data/entries/"
         )
+    for pattern, problem in _MISTAKES:
+        if pattern.search(text):
+            raise ConfigurationError(f"destination {show(text)} {problem}.")
     if "://" not in text:
         try:
-            return f"{Path(text).expanduser()}{'/' if text.endswith('/') else ''}"
+            return f"{Path(text).expanduser().absolute()}{'/' if text.endswith('/') else ''}"
         except (RuntimeError, ValueError):
             raise ConfigurationError(
                 f"destination {show(text)} names a user that does not exist on this machine."
             ) from None
     scheme, _, rest = text.partition("://")
-    if scheme != "file":
+    if scheme.lower() != "file":
+        if not rest.partition("/")[0]:
+            raise ConfigurationError(
+                f"destination {show(text)} names no bucket: write it like {scheme}://bucket/entries.jsonl."
+            )
         return text
     machine, slash, path = rest.partition("/")
     if machine not in {"", "localhost"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage.base import Storage
 
 _PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
+
+log = logging.getLogger(__name__)
 
 _CHECKPOINT_KEY = "contensis.checkpoint"
 
@@ -43,6 +46,11 @@ def _holds_template(value: object) -> bool:
 def materialize(value: Any) -> Any:
     """Return an argument that can be read more than once: an iterator as a list."""
     return list(value) if isinstance(value, Iterator) else value
+
+
+def path_text(destination: Any) -> Any:
+    """Return a path as text, so that Airflow renders the templates in it; anything else as it is."""
+    return str(destination) if isinstance(destination, PathLike) else destination
 
 
 def owner_of(context: Context) -> str:
@@ -112,16 +120,32 @@ def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
 
 
 def record_asset_extra(context: Context, outlets: Iterable[Any], summary: ExportSummary) -> None:
-    """Record what was written in the extra of the events of a task's outlets."""
-    events = context.get("outlet_events")
-    if events is not None:
-        for outlet in outlets:
-            events[outlet].extra = {
-                "destination": summary["destination"],
-                "project_id": summary["project_id"],
-                "entries": summary["entries"],
-                "watermark": summary["watermark"],
-            }
+    """Record what was written in the extra of the events of a task's outlets.
+
+    Everything is written by now, so nothing here may fail the task.
+    """
+    for outlet in outlets:
+        with courtesy(f"The event of outlet {outlet!r} has no extra"):
+            # Outlets that are no assets, such as tables of lineage, have no events.
+            if (events := context.get("outlet_events")) is not None and hasattr(outlet, "uri"):
+                events[outlet].extra = {
+                    "destination": summary["destination"],
+                    "project_id": summary["project_id"],
+                    "entries": summary["entries"],
+                    "watermark": summary["watermark"],
+                }
+
+
+@contextmanager
+def courtesy(consequence: str) -> Iterator[None]:
+    """Log a failure of what the task can do without.
+
+    :param consequence: what is missing now.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is, the export itself does not need it
+        log.warning("%s: %s: %s", consequence, type(error).__name__, error)
 
 
 @contextmanager

@@ -11,11 +11,18 @@ from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, Ver
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import one_of
 from airflow_provider_contensis.export.destination import plain_url
-from airflow_provider_contensis.operators._task import fail_without_retry, is_template, owner_of, storage_for
+from airflow_provider_contensis.operators._task import (
+    fail_without_retry,
+    is_template,
+    owner_of,
+    path_text,
+    storage_for,
+)
 from airflow_provider_contensis.utils.text import as_text, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -55,7 +62,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
     def __init__(
         self,
         *,
-        destination: str,
+        destination: str | PathLike[str],
         destination_conn_id: str | None = None,
         contensis_conn_id: str = "contensis_default",
         project_id: str | None = None,
@@ -65,7 +72,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = destination
+        self.destination = path_text(destination)
         self.destination_conn_id = destination_conn_id
         self.contensis_conn_id = contensis_conn_id
         self.project_id = project_id
@@ -110,7 +117,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
         return checked
 
 
-def _json_file(destination: str) -> str:
+def _json_file(destination: str | PathLike[str]) -> str:
     if not as_text(destination).lower().endswith(".json"):
         raise ConfigurationError(
             f"destination {show(destination)} must end in .json, such as /data/content_types.json."
