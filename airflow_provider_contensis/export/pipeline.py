@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
 from airflow_provider_contensis.export.fields import check_fields, field_tree, keep_fields
 from airflow_provider_contensis.export.results import ExportResult
@@ -44,6 +46,7 @@ def export_entries(
     :param owner: names the task, the same for all its attempts; leftovers of dead attempts are removed.
     :param pointer: where the task's attempts find the checkpoint of the one before; None to neither use
         nor keep one.
+    :return: without files, if no entries matched and `on_empty` keeps what stands.
     :raises ContensisError: whatever stands under the destination's name is untouched.
     """
     started, sent_before = time.monotonic(), client.requests_sent
@@ -89,6 +92,11 @@ def export_entries(
                 seconds=time.monotonic() - started,
             )
 
+        if not source.entries and request.on_empty != "write":
+            if request.on_empty == "fail":
+                raise ExportError('No entries matched, and on_empty is "fail".')
+            log.warning("Leaving %s as it is: no entries matched", request.destination.url)
+            return replace(result(), files={})
         sink.prepare()
         sink.commit(result().as_dict())
     done = result()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_contensis.exceptions import ConfigurationError, ExportError
 from airflow_provider_contensis.export.cut import cut_to_pages
 from airflow_provider_contensis.export.model import Measure, Plan, Slice, Window
+from airflow_provider_contensis.export.where import check_where
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Planner:
     def plan(self) -> Plan:
         """Return the plan.
 
-        :raises ConfigurationError: the project has no such content type or language.
+        :raises ConfigurationError: the project has no such content type or language, or no such field.
         :raises ContensisError: the service could not be asked.
         """
         self._client.access_token()  # so that a refusal happens once, not in each of two threads
@@ -54,29 +55,30 @@ class Planner:
             listed = thread.submit(self._content_types)
             languages = self._languages()
             content_types = listed.result()
-        content_type_ids = [content_type["id"] for content_type in content_types]
-        wholes = [
-            Window(language, id_, self._query.clauses(language=language, content_type=clause))
-            for (id_, clause), language in product(self._choices(content_type_ids), languages)
-        ]
+        listed_ids = [content_type["id"] for content_type in content_types]
+        measures = self._measure_all(self._wholes(listed_ids, languages))
+        if unlisted := self._unlisted(measures, listed_ids):
+            measures = self._measure_all(self._wholes(listed_ids, languages, unlisted))
         slices, windows = [], []
-        for window, measure in zip(wholes, self._measure_all(wholes), strict=True):
+        for window, measure in measures:
             if measure.total == 0:
                 continue
-            if window.content_type_id is None:
+            if window.content_type_id in {None, *unlisted}:
                 log.warning(
-                    "%s in %s of content types that the project does not list: exporting them, too",
+                    "%s of %s, which the project does not list: exporting them, too",
                     count(measure.total, "entry", "entries"),
-                    window.language,
+                    window,
                 )
             slices.append(Slice(window, measure.total))
             windows += self._cut(window, measure)
+        if not any(each.window.content_type_id in {None, *unlisted} for each in slices):
+            check_where(self._query.where, content_types)  # all that could match is known
         plan = Plan(content_types, tuple(slices), tuple(windows))
         log.info(
             "Plan: %s in %s; content types: %s; languages: %s",
             count(plan.total, "entry", "entries"),
             count(len(windows), "window"),
-            ", ".join(content_type_ids) or "none",
+            ", ".join([*listed_ids, *unlisted]) or "none",
             ", ".join(languages) or "none",
         )
         if not windows:
@@ -133,19 +135,40 @@ class Planner:
                 )
         return tuple(dict.fromkeys(known[name.lower()] for name in asked))
 
-    def _choices(self, content_type_ids: Sequence[str]) -> list[tuple[str | None, Clause]]:
-        """Return a clause for each content type, and one for content types that are not listed."""
+    def _wholes(
+        self, listed: Sequence[str], languages: Sequence[str], unlisted: Sequence[str] = ()
+    ) -> list[Window]:
+        """Return a window for each content type and language, and for content types that are not known."""
+        ids = [*listed, *unlisted]
         choices: list[tuple[str | None, Clause]] = [
-            (id_, {"field": "sys.contentTypeId", "equalTo": id_}) for id_ in content_type_ids
+            (id_, {"field": "sys.contentTypeId", "equalTo": id_}) for id_ in ids
         ]
         if self._query.content_type_ids is None:
-            listed = {"field": "sys.contentTypeId", "in": list(content_type_ids)}
-            choices.append(
-                (None, {"not": listed} if content_type_ids else {"field": "sys.id", "exists": True})
-            )
-        return choices
+            known = {"field": "sys.contentTypeId", "in": ids}
+            choices.append((None, {"not": known} if ids else {"field": "sys.id", "exists": True}))
+        return [
+            Window(language, id_, self._query.clauses(language=language, content_type=clause))
+            for (id_, clause), language in product(choices, languages)
+        ]
 
-    def _measure_all(self, windows: Sequence[Window]) -> list[Measure]:
+    def _unlisted(self, measured: Sequence[tuple[Window, Measure]], listed: Sequence[str]) -> list[str]:
+        """Return the content types that have entries but are not listed, as the API key may not see them."""
+        found: list[str] = []
+        for window, measure in measured:
+            if window.content_type_id is not None or not measure.total:
+                continue
+            known = {id_.lower() for id_ in (*listed, *found)}
+            while True:
+                rest = self._wholes(listed, [window.language], found)[-1]
+                page = self._search.first(rest)
+                id_ = page.batch.metas[0].content_type_id if page.batch.metas else ""
+                if not id_ or id_.lower() in known:
+                    break
+                found.append(id_)
+                known.add(id_.lower())
+        return sorted(found)
+
+    def _measure_all(self, windows: Sequence[Window]) -> list[tuple[Window, Measure]]:
         search = self._search
         with search.threads() as executor:
             # With few windows, spare requests ask early for what a large window needs; with many, most
@@ -157,7 +180,7 @@ class Planner:
                 undated = replace(window, undated=True)
                 rest = [executor.submit(search.first, undated) for _ in range(2)] if spare >= 3 else []
                 measures.append(executor.submit(self._measure, window, last, rest))
-            return [measure.result() for measure in measures]
+            return [(window, measure.result()) for window, measure in zip(windows, measures, strict=True)]
 
     def _measure(self, window: Window, last: Future[Page] | None, rest: Sequence[Future[Page]]) -> Measure:
         """Return the size of a window, and its range if it is larger than a page.

@@ -20,7 +20,10 @@ from airflow_provider_contensis.utils.json import is_json_serializable
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from os import PathLike
     from typing import Unpack
+
+OnEmpty = Literal["write", "keep", "skip", "fail"]
 
 DEFAULT_PAGE_SIZE = 500
 DEFAULT_CONCURRENCY = 4
@@ -62,10 +65,11 @@ class FormatArguments(TypedDict, total=False):
 class ExportArguments(QueryArguments, ReadArguments, FormatArguments, total=False):
     """One export."""
 
-    destination: Required[str]
+    destination: Required[str | PathLike[str]]
     file_format: str | None
     compression: str | None
     fields: str | Iterable[str] | None
+    on_empty: OnEmpty | str
     start_over: bool | str
 
 
@@ -89,6 +93,8 @@ class ExportRequest:
     :param destination: where they go.
     :param fields: the field paths to keep; None for whole entries.
     :param options: how they are read.
+    :param on_empty: what to do if no entries match: `write` an empty file, `keep` the existing one, `skip`
+        the task, or `fail`.
     :param start_over: read everything, even if an earlier attempt has read some of it.
     :param format_options: choices within the file format.
     """
@@ -97,6 +103,7 @@ class ExportRequest:
     destination: Destination
     fields: tuple[str, ...] | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
+    on_empty: OnEmpty = "write"
     start_over: bool = False
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
@@ -112,11 +119,13 @@ class ExportRequest:
             return {name: given.pop(name) for name in [*given] if name in of.__annotations__}
 
         fields, start_over = given.pop("fields", None), given.pop("start_over", False)
+        on_empty = given.pop("on_empty", "write")
         return cls(
             query=entry_query(**take(QueryArguments)),
             options=read_options(**take(ReadArguments)),
             format_options=FormatOptions(**_parse(take(FormatArguments), _FORMAT_ARGUMENTS)),
             fields=None if fields is None else names("fields", fields),
+            on_empty=one_of("on_empty", on_empty, OnEmpty),
             start_over=flag("start_over", start_over),
             destination=Destination.from_arguments(**given),
         )

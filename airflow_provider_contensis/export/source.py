@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.export.model import Receipt
@@ -39,6 +40,7 @@ class EntrySource:
         self._reader = WindowReader(self._search, on_progress=self._progress.add)
         # The greatest change mark read; if nothing is read, the next export begins where this one did.
         self.watermark = query.changed_from
+        self.entries = 0
 
     def plan(self) -> Plan:
         """Return what there is, cut into windows.
@@ -49,25 +51,28 @@ class EntrySource:
         return self._planner.plan()
 
     def read(self, plan: Plan, checkpoint: Checkpoint | None = None) -> Iterator[Batch]:
-        """Yield the entries of a plan in order, each window proven complete, and then all of them together.
+        """Yield the entries of a plan in order, each content type proven complete before the next begins.
 
-        Entries that the proof finds missing come last.
+        Entries that the proof finds missing come last of their content type.
 
         :param checkpoint: replays what an earlier attempt has read, and keeps the rest.
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
-        receipts: list[Receipt] = []
-        for batch in self._planned(plan, checkpoint):
-            receipts.append(Receipt.of(batch))
-            self._raise_watermark(batch)
-            yield batch
-        proof = Proof(plan, self._search, self._reader)
-        for batch in proof.complete(
-            receipts, plan_is_old=checkpoint is not None and checkpoint.plan is not None
-        ):
-            self._raise_watermark(batch)
-            yield batch
+        resumed = checkpoint is not None and checkpoint.plan is not None
+        proof = Proof(self._search, self._reader, plan_is_old=resumed)
+        batches = self._planned(plan, checkpoint)
+        for content_type_id, group in groupby(batches, key=lambda batch: batch.window.content_type_id):
+            receipts: list[Receipt] = []
+            for batch in group:
+                receipts.append(Receipt.of(batch))
+                self._count(batch)
+                yield batch
+            slices = [each for each in plan.slices if each.window.content_type_id == content_type_id]
+            for batch in proof.complete(slices, receipts):
+                self._count(batch)
+                yield batch
+        proof.report()
 
     def _planned(self, plan: Plan, checkpoint: Checkpoint | None) -> Iterator[Batch]:
         self._progress.begin(plan.total)
@@ -81,6 +86,7 @@ class EntrySource:
             checkpoint.add(batch)
             yield batch
 
-    def _raise_watermark(self, batch: Batch) -> None:
+    def _count(self, batch: Batch) -> None:
+        self.entries += len(batch.entries)
         marks = [self.watermark, *(meta.changed for meta in batch.metas)]
         self.watermark = max(filter(None, marks), key=sort_key, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_contensis.export.request import (
     DEFAULT_CONCURRENCY,
@@ -16,10 +16,12 @@ from airflow_provider_contensis.export.request import (
 from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
 from airflow_provider_contensis.operators._task import (
     checkpoint_pointer,
+    courtesy,
     fail_without_retry,
     is_template,
     materialize,
     owner_of,
+    path_text,
     record_asset_extra,
     storage_for,
 )
@@ -27,12 +29,14 @@ from airflow_provider_contensis.operators._task import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+    from os import PathLike
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
     from airflow_provider_contensis.export.destination import Compression
     from airflow_provider_contensis.export.formats.base import FileFormat
+    from airflow_provider_contensis.export.request import OnEmpty
     from airflow_provider_contensis.export.results import ExportSummary
 
 __all__ = ["ContensisExportEntriesOperator"]
@@ -76,6 +80,8 @@ class ContensisExportEntriesOperator(BaseOperator):
         entry's JSON in a column `_raw`.
     :param page_size: entries a page, 1 to 10,000.
     :param max_concurrent_requests: requests in flight, 1 to 32.
+    :param on_empty: what to do if no entries match: `write` an empty file, `keep` the existing one, `skip`
+        the task and keep the existing one, or `fail` the task.
     :param start_over: read everything, even if an earlier attempt has read some of it. By default a retry
         continues from the checkpoint of an attempt in the last day (Airflow 3.3 and later).
     :return: a small dict: `destination`, `files` (each with path, content type, rows, bytes, sha256),
@@ -98,7 +104,7 @@ class ContensisExportEntriesOperator(BaseOperator):
     def __init__(
         self,
         *,
-        destination: str,
+        destination: str | PathLike[str],
         destination_conn_id: str | None = None,
         contensis_conn_id: str = "contensis_default",
         project_id: str | None = None,
@@ -120,11 +126,12 @@ class ContensisExportEntriesOperator(BaseOperator):
         on_type_mismatch: Literal["fail", "raw"] | str = "fail",
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
+        on_empty: OnEmpty | str = "write",
         start_over: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = destination
+        self.destination = path_text(destination)
         self.destination_conn_id = destination_conn_id
         self.contensis_conn_id = contensis_conn_id
         self.project_id = project_id
@@ -146,6 +153,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.on_type_mismatch = on_type_mismatch
         self.page_size = page_size
         self.max_concurrent_requests = max_concurrent_requests
+        self.on_empty = on_empty
         self.start_over = start_over
         # Templates are checked when the task starts, everything else now.
         self._request(skip_templates=True)
@@ -159,7 +167,8 @@ class ContensisExportEntriesOperator(BaseOperator):
             request = self._request()
             storage, root = storage_for(request.destination.url, self.destination_conn_id)
             with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
-                context["ti"].xcom_push(key=URL_KEY, value=hook.settings.root_url)
+                with courtesy("The link to Contensis is missing"):
+                    context["ti"].xcom_push(key=URL_KEY, value=hook.settings.root_url)
                 result = export_entries(
                     hook.client,
                     hook.project_id,
@@ -169,6 +178,8 @@ class ContensisExportEntriesOperator(BaseOperator):
                     owner=owner_of(context),
                     pointer=checkpoint_pointer(context),
                 ).as_dict()
+        if request.on_empty == "skip" and not result["entries"]:
+            raise AirflowSkipException('No entries matched, and on_empty is "skip".')
         record_asset_extra(context, self.outlets, result)
         return result
 

@@ -58,15 +58,15 @@ _TEXT, _TIME, _DECIMAL = Leaf("text"), Leaf("time"), Leaf("decimal")
 _MIXED, _JSON = Leaf("mixed"), Leaf("json")
 _TEXTS = Many(_TEXT)
 
-_LINK = _record(sys=_record(id=_TEXT, language=_TEXT, contentTypeId=_TEXT, dataFormat=_TEXT, uri=_TEXT))
+LINK = _record(sys=_record(id=_TEXT, language=_TEXT, contentTypeId=_TEXT, dataFormat=_TEXT, uri=_TEXT))
 
 # docs/contensis-api.md, "Fields". Other objects have no reliable shape.
 _OBJECTS: dict[str, Shape] = {
-    "asset": _LINK,
+    "asset": LINK,
     "daterange": Record({"from": _TIME, "to": _TIME}),
-    "entry": _LINK,
+    "entry": LINK,
     # Delivery serves the transformations as a query string, Management as an object.
-    "image": _record(asset=_LINK, altText=_TEXT, caption=_TEXT, transformations=_MIXED),
+    "image": _record(asset=LINK, altText=_TEXT, caption=_TEXT, transformations=_MIXED),
     "location": _record(lat=_DECIMAL, lon=_DECIMAL),
     "quote": _record(text=_TEXT, source=_TEXT),
 }

@@ -1,0 +1,78 @@
+"""The fields of search clauses, checked against the content types: a typo would match nothing, in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.table.columns import LINK, Leaf, Many, entry_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from airflow_provider_contensis.api.resources import Clause, ContentType
+    from airflow_provider_contensis.export.table.columns import Shape
+
+# Fields that can be searched but are not returned (docs/contensis-api.md, "Search").
+_SEARCH_ONLY = ("*", "searchContent", "_searchContent")
+_SHOWN = 20
+
+
+def check_where(clauses: Iterable[Clause], content_types: Sequence[ContentType]) -> None:
+    """Refuse a clause on a field that no content type has.
+
+    :param content_types: the definitions of those asked for; if there are none, nothing can be checked.
+    :raises ConfigurationError: names the field, and the most similar one that exists.
+    """
+    shapes = [entry_shape(content_type) for content_type in content_types]
+    if not shapes:
+        return
+    for path in _fields(clauses):
+        if path in _SEARCH_ONLY or any(_has(shape, path.split(".")) for shape in shapes):
+            continue
+        known = sorted({known for shape in shapes for known in _paths(shape)})
+        similar = get_close_matches(path, known, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
+        names = sorted({name for shape in shapes for name in shape.members})
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise ConfigurationError(
+            f"where contains the field {path!r}, which does not exist.{hint} "
+            f"Available: {', '.join(names[:_SHOWN])}{more}."
+        )
+
+
+def _fields(value: Any) -> Iterator[str]:
+    """Yield the fields of clauses, also within `and`, `or` and `not`."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("field"), str):
+            yield value["field"]
+        for name in ("and", "or", "not"):
+            yield from _fields(value.get(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _fields(item)
+
+
+def _has(shape: Shape, path: Sequence[str]) -> bool:
+    """Return whether a path may lead to something; the service ignores letter case."""
+    if not path:
+        return True
+    if isinstance(shape, Many):
+        return _has(shape.item, path[1:] if path[0].isdecimal() else path)
+    if shape == LINK:
+        return True  # which of the linked entry's fields can be searched is not documented
+    if isinstance(shape, Leaf):
+        return shape.kind in {"json", "mixed"}
+    members = {name.lower(): member for name, member in shape.members.items()}
+    return path[0].lower() in members and _has(members[path[0].lower()], path[1:])
+
+
+def _paths(shape: Shape, prefix: str = "") -> Iterator[str]:
+    if isinstance(shape, Many):
+        yield from _paths(shape.item, prefix)
+    elif not isinstance(shape, Leaf):
+        for name, member in shape.members.items():
+            yield f"{prefix}{name}"
+            yield from _paths(member, f"{prefix}{name}.")
