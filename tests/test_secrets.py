@@ -237,7 +237,7 @@ def test_no_file_holds_a_secret(
     faults = Tokens()
     with Sandbox(small_catalogue, faults=faults) as sandbox:
         connect(sandbox)
-        operator(destination=f"{tmp_path}/{destination}", misfits="raw").execute(CONTEXT)
+        operator(destination=f"{tmp_path}/{destination}", on_type_mismatch="raw").execute(CONTEXT)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     assert faults.seen

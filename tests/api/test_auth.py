@@ -88,7 +88,7 @@ class TestARefusal:
         ("error", "words"),
         [
             ("invalid_client", "'Client ID' and 'Shared secret'"),
-            ("invalid_scope", "check 'Scopes'"),
+            ("invalid_scope", "remove scopes from 'Scopes'"),
             ("unauthorized_client", "may not use the client credentials flow: check 'Client ID'"),
             ("unsupported_grant_type", "does not offer the client credentials flow"),
             ("something_new", "'Client ID', 'Shared secret' and 'Scopes'"),
@@ -114,9 +114,9 @@ class TestARefusal:
     @pytest.mark.parametrize(
         ("status", "content", "content_type", "words"),
         [
-            (404, "<html>Not found</html>", "text/html", "an HTML page with status 404"),
-            (401, "", "text/plain", "an empty answer with status 401"),
-            (400, "no", "text/plain", "an answer that is not JSON"),
+            (404, "<html>Not found</html>", "text/html", r"answered 404 without an access token \(an HTML page\)"),
+            (401, "", "text/plain", r"answered 401 without an access token \(an empty answer\)"),
+            (400, "no", "text/plain", r"answered 400 without an access token \(not JSON\)"),
         ],
     )
     def test_by_something_else_than_an_identity_provider_points_at_the_host(
@@ -149,13 +149,13 @@ class TestAnAnswerOf200:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("<html>Welcome</html>", "an HTML page"),
-            ("", "an empty answer"),
-            ("[]", "not JSON"),
-            ("{}", "JSON without a usable access_token"),
-            ('{"access_token": ""}', "JSON without a usable access_token"),
-            ('{"access_token": 7}', "JSON without a usable access_token"),
-            ('{"access_token": "a\\r\\nX-Evil: b"}', "JSON without a usable access_token"),
+            ("<html>Welcome</html>", r"without an access token \(an HTML page\)"),
+            ("", r"without an access token \(an empty answer\)"),
+            ("[]", r"without an access token \(not JSON\)"),
+            ("{}", r"without an access token \(JSON\)"),
+            ('{"access_token": ""}', r"without an access token \(JSON\)"),
+            ('{"access_token": 7}', r"without an access token \(JSON\)"),
+            ('{"access_token": "a\\r\\nX-Evil: b"}', r"without an access token \(JSON\)"),
         ],
     )
     def test_without_a_token_is_not_taken_for_one(

@@ -164,9 +164,9 @@ class TestResources:
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], name: Any
     ) -> None:
         client = make_client(iso_sandbox)
-        with pytest.raises(errors.ConfigurationError, match="is no id"):
+        with pytest.raises(errors.ConfigurationError, match="is not a valid id"):
             client.get_project(name)
-        with pytest.raises(errors.ConfigurationError, match="is no id"):
+        with pytest.raises(errors.ConfigurationError, match="is not a valid id"):
             client.get_entry("isoCodes", name)
 
     def test_an_id_is_quoted(
@@ -186,7 +186,7 @@ class TestErrorStatuses:
         [
             (400, errors.APIError, "does not accept the request"),
             (403, errors.PermissionDeniedError, "Assign it to a role"),
-            (404, errors.NotFoundError, "there is no such thing"),
+            (404, errors.NotFoundError, "it does not exist"),
             (409, errors.ConflictError, "does not accept"),
             (422, errors.ValidationError, "does not accept"),
             (501, errors.ServerError, "the service failed"),
@@ -376,7 +376,7 @@ class TestAnswersOfAnotherShape:
         faults = Answers(*[Response(200, b"[" + definition + b"]")] * 9, kind="content_type")
         with (
             Sandbox(small_catalogue, faults=faults) as sandbox,
-            pytest.raises(errors.InvalidResponseError, match="something else than definitions"),
+            pytest.raises(errors.InvalidResponseError, match="was not answered with content types"),
         ):
             make_client(sandbox).list_content_types(sandbox.project_id)
 
@@ -396,7 +396,7 @@ class TestAnswersOfAnotherShape:
         [
             ('[{"id": "TOKEN"}]', "application/json", "the access token that was sent"),
             ('[{"id": "\\u0054OKEN"}]', "application/json", "the access token that was sent"),
-            ("<html>", "TOKEN; charset=x", r"\*\*\* where JSON was expected"),
+            ("<html>", "TOKEN; charset=x", r"\*\*\* instead of JSON"),
         ],
     )
     def test_are_not_believed_and_not_shown_where_they_echo_the_token(
@@ -443,7 +443,7 @@ class TestAnAnswerWithoutEnd:
         endless = Response(status, b"{", {"Location": "/"}, content_length=1 << 30)
         with (
             Sandbox(small_catalogue, faults=Answers(*[endless] * 9, kind=kind)) as sandbox,
-            pytest.raises(errors.InvalidResponseError, match="more than 256 MiB was refused"),
+            pytest.raises(errors.InvalidResponseError, match="Refused an answer of more than 256 MiB"),
         ):
             make_client(sandbox).get_project(sandbox.project_id)
         assert sandbox.count(kind) == 1  # no retry would make it smaller
@@ -459,7 +459,7 @@ class TestAnAnswerWithoutEnd:
             client.access_token()
             with (
                 told_memory() as most,
-                pytest.raises(errors.InvalidResponseError, match="more than 256 MiB was refused"),
+                pytest.raises(errors.InvalidResponseError, match="Refused an answer of more than 256 MiB"),
             ):
                 client.get_project(sandbox.project_id)
         assert most() < 300 << 20
@@ -613,7 +613,7 @@ class TestRedirects:
         moved = Response(302, headers={"Location": "/api/management/projects"})
         with (
             Sandbox(small_catalogue, faults=Answers(moved, kind="search")) as sandbox,
-            pytest.raises(errors.RedirectRefusedError, match="another call"),
+            pytest.raises(errors.RedirectRefusedError, match="change the method of the call"),
         ):
             make_client(sandbox).count_entries(sandbox.project_id, [])
 
@@ -636,7 +636,7 @@ class TestRedirects:
         loop = Response(307, headers={"Location": "/api/management/projects"})
         with (
             Sandbox(small_catalogue, faults=Answers(*[loop] * 500)) as sandbox,
-            pytest.raises(errors.RedirectRefusedError, match="redirects without end"),
+            pytest.raises(errors.RedirectRefusedError, match="redirects in a loop"),
         ):
             make_client(sandbox).list_projects()
 
@@ -657,7 +657,7 @@ class TestTheNetwork:
 
         with Sandbox(small_catalogue) as sandbox:
             monkeypatch.setattr(socket, "getaddrinfo", unknown)
-            with pytest.raises(errors.HostUnreachableError, match="is not known"):
+            with pytest.raises(errors.HostUnreachableError, match="Cannot resolve the host name"):
                 make_client(sandbox, retry=self.ONCE).list_projects()
 
     def test_a_port_where_nobody_listens(

@@ -44,7 +44,7 @@ def test_a_host_becomes_the_root_url(host: str, port: int | str | None, expected
         ("http://cms-example.cloud.contensis.com", None, "in the clear"),
         ("http://10.0.0.1", None, "in the clear"),
         ("ftp://cms-example.cloud.contensis.com", None, "must start with https://"),
-        ("https://id:word@cms-example.cloud.contensis.com", None, "must not hold a user name"),
+        ("https://id:word@cms-example.cloud.contensis.com", None, "must not contain a user name"),
         ("https://cms-example.cloud.contensis.com/api/management", None, "must be the root"),
         ("https://cms-example.cloud.contensis.com/?a=b", None, "must be the root"),
         ("https://", None, "neither a URL"),
