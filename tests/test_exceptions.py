@@ -1,4 +1,4 @@
-"""The exceptions: their tree, and their way to another process."""
+"""The exceptions: pickling, and the tree in the docstring of their module."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import pickle
 from airflow_provider_contensis import exceptions as errors
 
 
-def test_exceptions_survive_the_trip_to_another_process() -> None:
+def test_exceptions_survive_pickling() -> None:
     for error in (
         errors.RateLimitedError("slow", status_code=429, retry_after=7, data=[1]),
         errors.IncompleteReadError("short", expected=2, found=1),
         errors.AuthenticationError("no", status_code=400, error="invalid_client"),
         errors.ConfigurationError("wrong"),
     ):
-        again = pickle.loads(pickle.dumps(error))
-        assert type(again) is type(error)
-        assert (str(again), vars(again)) == (str(error), vars(error))
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_the_tree_of_exceptions_is_the_one_that_is_drawn() -> None:
+def test_docstring_draws_the_whole_tree() -> None:
     drawn = errors.__doc__ or ""
 
     def descendants(kind: type[Exception]) -> list[type[Exception]]:

@@ -1,4 +1,4 @@
-"""Access tokens: how they are shared, renewed and sent."""
+"""Access tokens: shared between threads, renewed and sent."""
 
 from __future__ import annotations
 
@@ -31,60 +31,60 @@ def session() -> ContensisSession:
     return ContensisSession(ROOT)
 
 
-class Provider:
-    """Stands for the identity provider: gives numbered tokens and counts them."""
+class FakeIdentityProvider:
+    """Gives out numbered tokens and counts them."""
 
     def __init__(self, lifetime: float = 60.0, failure: ContensisError | None = None) -> None:
         self.lifetime = lifetime
         self.failure = failure
-        self.asked = 0
+        self.requests = 0
         self._lock = threading.Lock()
 
     def __call__(self) -> AccessToken:
         with self._lock:
-            self.asked += 1
-            number = self.asked
+            self.requests += 1
+            number = self.requests
         time.sleep(0.05)
         if self.failure is not None:
             raise self.failure
         return AccessToken(f"token-{number}", time.monotonic() + self.lifetime)
 
 
-class TestTheCache:
-    def test_gives_sixteen_cold_threads_one_token(self) -> None:
-        cache, provider = TokenCache(), Provider()
+class TestTokenCache:
+    def test_sixteen_threads_without_a_token_cause_one_request(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider()
         with ThreadPoolExecutor(16) as threads:
             tokens = set(threads.map(lambda _: cache.get(CREDENTIALS, provider).value, range(16)))
         assert tokens == {"token-1"}
-        assert provider.asked == 1
+        assert provider.requests == 1
 
-    def test_asks_once_more_when_sixteen_threads_find_it_expired(self) -> None:
-        cache, provider = TokenCache(), Provider(lifetime=0.0)
+    def test_sixteen_threads_with_an_expired_token_cause_one_request(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider(lifetime=0.0)
         cache.get(CREDENTIALS, provider)
         provider.lifetime = 60.0
         with ThreadPoolExecutor(16) as threads:
             tokens = set(threads.map(lambda _: cache.get(CREDENTIALS, provider).value, range(16)))
         assert tokens == {"token-2"}
-        assert provider.asked == 2
+        assert provider.requests == 2
 
-    def test_asks_once_more_when_sixteen_threads_had_the_same_token_rejected(self) -> None:
-        cache, provider = TokenCache(), Provider()
+    def test_sixteen_threads_with_a_rejected_token_cause_one_request(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider()
         rejected = cache.get(CREDENTIALS, provider).value
         with ThreadPoolExecutor(16) as threads:
             tokens = set(
                 threads.map(lambda _: cache.get(CREDENTIALS, provider, rejected=rejected).value, range(16))
             )
         assert tokens == {"token-2"}
-        assert provider.asked == 2
+        assert provider.requests == 2
 
-    def test_keeps_a_token_when_an_older_one_was_rejected(self) -> None:
-        cache, provider = TokenCache(), Provider()
+    def test_token_is_kept_when_an_older_one_was_rejected(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider()
         cache.get(CREDENTIALS, provider)
         assert cache.get(CREDENTIALS, provider, rejected="older").value == "token-1"
-        assert provider.asked == 1
+        assert provider.requests == 1
 
-    def test_shares_a_failure_among_those_who_waited_for_it(self) -> None:
-        cache, provider = TokenCache(), Provider(failure=AuthenticationError("no"))
+    def test_waiting_threads_share_one_failure(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider(failure=AuthenticationError("no"))
 
         ready = threading.Barrier(16)
 
@@ -96,12 +96,12 @@ class TestTheCache:
 
         with ThreadPoolExecutor(16) as threads:
             assert all(threads.map(attempt, range(16)))
-        assert provider.asked == 1
+        assert provider.requests == 1
         provider.failure = None
         assert cache.get(CREDENTIALS, provider).value == "token-2"
 
-    def test_refresh_asks_whatever_is_remembered_and_remembers_the_answer(self) -> None:
-        cache, provider = TokenCache(), Provider()
+    def test_refresh_always_requests_a_token_and_caches_it(self) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider()
         cache.get(CREDENTIALS, provider)
         assert cache.refresh(CREDENTIALS, provider).value == "token-2"
         assert cache.get(CREDENTIALS, provider).value == "token-2"
@@ -115,49 +115,47 @@ class TestTheCache:
             Credentials(ROOT, CREDENTIALS.client_id, SECRET, ("Entry_Read",)),
         ],
     )
-    def test_keeps_tokens_apart_by_all_that_makes_them_differ(self, other: Credentials) -> None:
-        cache, provider = TokenCache(), Provider()
+    def test_different_credentials_get_different_tokens(self, other: Credentials) -> None:
+        cache, provider = TokenCache(), FakeIdentityProvider()
         assert cache.get(CREDENTIALS, provider) != cache.get(other, provider)
 
-    def test_is_bounded(self) -> None:
-        cache, provider = TokenCache(max_size=2), Provider()
+    def test_cache_drops_the_least_recently_used_token(self) -> None:
+        cache, provider = TokenCache(max_size=2), FakeIdentityProvider()
         several = [Credentials(ROOT, f"key-{number}", SECRET, ()) for number in range(3)]
         for credentials in several:
             cache.get(credentials, provider)
         cache.get(several[2], provider)
-        assert provider.asked == 3
+        assert provider.requests == 3
         cache.get(several[0], provider)
-        assert provider.asked == 4
+        assert provider.requests == 4
 
 
-class TestTheSession:
-    """What the auth class does to a session's requests."""
-
+class TestContensisAuth:
     @pytest.fixture
-    def given(self) -> list[str | None]:
+    def rejected_tokens(self) -> list[str | None]:
         return []
 
     @pytest.fixture
-    def authorized(self, session: ContensisSession, given: list[str | None]) -> ContensisSession:
+    def authorized(self, session: ContensisSession, rejected_tokens: list[str | None]) -> ContensisSession:
         class TwoTokens(TokenSource):
             def __init__(self) -> None: ...
 
             def get(self, *, rejected: str | None = None) -> AccessToken:
-                given.append(rejected)
+                rejected_tokens.append(rejected)
                 return AccessToken("second" if rejected == "first" else "first", math.inf)
 
         session.auth = ContensisAuth(ROOT, TwoTokens())
         return session
 
-    def test_sends_the_token_in_the_authorization_header(
+    def test_token_is_sent_in_the_authorization_header(
         self, authorized: ContensisSession, requests_mock: Mocker
     ) -> None:
         requests_mock.get(f"{ROOT}/api/management/projects", json=[])
         authorized.get("/api/management/projects")
         assert requests_mock.request_history[-1].headers["Authorization"] == "Bearer first"
 
-    def test_repeats_a_call_once_after_401_with_a_new_token_and_the_same_body(
-        self, authorized: ContensisSession, requests_mock: Mocker, given: list[str | None]
+    def test_call_is_repeated_once_after_401_with_a_new_token_and_the_same_body(
+        self, authorized: ContensisSession, requests_mock: Mocker, rejected_tokens: list[str | None]
     ) -> None:
         requests_mock.post(f"{ROOT}/x", [{"status_code": 401}, {"json": {"ok": True}}])
         assert authorized.post("/x", json={"a": 1}).json() == {"ok": True}
@@ -165,21 +163,21 @@ class TestTheSession:
         assert first.headers["Authorization"] == "Bearer first"
         assert second.headers["Authorization"] == "Bearer second"
         assert first.json() == second.json() == {"a": 1}
-        assert given == [None, "first"]
+        assert rejected_tokens == [None, "first"]
 
-    def test_takes_a_second_401_as_the_answer(
-        self, authorized: ContensisSession, requests_mock: Mocker
-    ) -> None:
+    def test_second_401_is_returned(self, authorized: ContensisSession, requests_mock: Mocker) -> None:
         requests_mock.get(f"{ROOT}/x", status_code=401)
         assert authorized.get("/x").status_code == 401
         assert requests_mock.call_count == 2
 
-    def test_refuses_to_call_another_host(self, authorized: ContensisSession, requests_mock: Mocker) -> None:
+    def test_call_to_another_host_is_refused(
+        self, authorized: ContensisSession, requests_mock: Mocker
+    ) -> None:
         with pytest.raises(ConfigurationError, match="calls no other host"):
             authorized.get("https://evil.example/x")
         assert requests_mock.call_count == 0
 
-    def test_keeps_the_token_out_of_netrc_s_reach(
+    def test_netrc_does_not_replace_the_token_after_a_redirect(
         self,
         authorized: ContensisSession,
         requests_mock: Mocker,

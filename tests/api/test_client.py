@@ -1,4 +1,4 @@
-"""Authenticated calls: what is sent, what comes back, and what is tried again, over real HTTP."""
+"""Authenticated calls over real HTTP: resources, retries and tokens."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def html(status: int, **headers: str) -> Response:
 
 
 class TestResources:
-    def test_projects(self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]) -> None:
+    def test_projects_are_listed_and_read(
+        self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
+    ) -> None:
         client = make_client(iso_sandbox)
         assert [project["id"] for project in client.list_projects()] == ["isoCodes"]
         assert client.get_project("isoCodes")["supportedLanguages"] == ["en-GB", "cy", "fr"]
         assert client.get_project("isoCodes", api="delivery")["id"] == "isoCodes"
 
     @pytest.mark.parametrize("api", ["management", "delivery"])
-    def test_content_types(
+    def test_content_types_are_listed_and_read(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], api: Any
     ) -> None:
         client = make_client(iso_sandbox)
@@ -41,7 +43,7 @@ class TestResources:
         assert "name" in {field["id"] for field in country["fields"]}
 
     @pytest.mark.parametrize("api", ["management", "delivery"])
-    def test_entries(
+    def test_entries_are_counted_searched_and_read(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], api: Any
     ) -> None:
         client = make_client(iso_sandbox)
@@ -58,7 +60,7 @@ class TestResources:
         assert entry["sys"]["language"] == "fr"
         assert entry["name"] == "Royaume-Uni"
 
-    def test_links_are_resolved_by_the_delivery_api(
+    def test_delivery_api_resolves_links(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
     ) -> None:
         client = make_client(iso_sandbox)
@@ -73,14 +75,14 @@ class TestResources:
         assert "alpha2" not in flat["country"]
         assert deep["country"]["alpha2"]
 
-    def test_a_call_to_any_other_path(
+    def test_run_calls_any_other_path(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
     ) -> None:
         answer = make_client(iso_sandbox).run("get", "/api/management/projects/isoCodes/components")
         assert answer.json() == []
 
     @pytest.mark.parametrize("name", ["..", ".", "", " ", None, "\ud800", ["a"]])
-    def test_an_id_can_not_lead_out_of_its_place(
+    def test_invalid_id_is_refused(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], name: Any
     ) -> None:
         client = make_client(iso_sandbox)
@@ -89,18 +91,18 @@ class TestResources:
         with pytest.raises(errors.ConfigurationError, match="is not a valid id"):
             client.get_entry("isoCodes", name)
 
-    def test_an_id_is_quoted(
+    def test_id_is_quoted(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
             with pytest.raises(errors.NotFoundError):
                 make_client(sandbox).get_project("../../x?y=1#z")
-            # The whole of it arrived as one segment of the path.
+            # The whole id arrived as one path segment.
             assert sandbox.requests[-1].kind == "project"
             assert sandbox.requests[-1].path == "/api/management/projects/../../x?y=1#z"
 
 
-class TestPassingFailures:
+class TestRetries:
     @pytest.mark.parametrize(
         "answer",
         [
@@ -121,7 +123,7 @@ class TestPassingFailures:
         ],
         ids=lambda answer: f"{answer.status}-{answer.body[:12]!r}-{'drop' if answer.drop else ''}",
     )
-    def test_are_tried_again(
+    def test_temporary_failure_is_retried(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], answer: Response
     ) -> None:
         faults = Answers(answer, answer)
@@ -129,7 +131,7 @@ class TestPassingFailures:
             assert make_client(sandbox).get_project(sandbox.project_id)["id"] == sandbox.project_id
         assert len(faults.seen) == 3
 
-    def test_that_last_are_raised(
+    def test_lasting_failure_is_raised(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         faults = Answers(*(Response.json(ENVELOPE, 500) for _ in range(9)))
@@ -140,7 +142,7 @@ class TestPassingFailures:
             make_client(sandbox).get_project(sandbox.project_id)
         assert len(faults.seen) == 6
 
-    def test_of_a_call_that_changes_something_are_not_tried_again(
+    def test_call_that_changes_something_is_not_retried(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         faults = Answers(html(503), kind="list")
@@ -150,13 +152,13 @@ class TestPassingFailures:
             )
         assert len(faults.seen) == 1
 
-    def test_of_a_search_are_tried_again_though_it_is_a_post(
+    def test_search_is_retried_although_it_is_a_post(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue, faults=Answers(html(503), kind="search")) as sandbox:
             assert make_client(sandbox).count_entries(sandbox.project_id, []) > 0
 
-    def test_of_the_identity_provider_that_last_are_tried_as_often_as_any_other(
+    def test_token_request_has_as_many_attempts_as_any_call(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         faults = Answers(*[html(503)] * 99, kind="token")
@@ -164,7 +166,7 @@ class TestPassingFailures:
             make_client(sandbox).list_projects()
         assert len(faults.seen) == 6
 
-    def test_of_the_identity_provider_are_tried_again(
+    def test_token_request_is_retried(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue, faults=Answers(html(503), kind="token")) as sandbox:
@@ -182,7 +184,7 @@ class TestTokens:
                 client.list_projects()
             assert sandbox.count("token") == 1
 
-    def test_a_revoked_token_is_replaced_once_and_the_call_repeated(
+    def test_revoked_token_is_replaced_once_and_the_call_repeated(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -192,7 +194,7 @@ class TestTokens:
             assert client.list_projects()
             assert sandbox.count("token") == 2
 
-    def test_a_token_that_is_refused_twice_is_the_end(
+    def test_call_fails_when_the_new_token_is_refused_too(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         denied = Response.json({"message": "Authorization has been denied for this request."}, 401)
@@ -217,7 +219,7 @@ class TestTokens:
             assert len(announced) == len(set(announced)) == 2
             assert announced[-1] == client.access_token().value
 
-    def test_refused_credentials_are_not_tried_again(
+    def test_refused_credentials_are_not_retried(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -228,7 +230,7 @@ class TestTokens:
             assert sandbox.count() == 1
 
 
-def test_a_closed_client_calls_no_more(
+def test_closed_client_makes_no_calls(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
 ) -> None:
     with Sandbox(small_catalogue) as sandbox:
@@ -247,7 +249,7 @@ def test_a_closed_client_calls_no_more(
         ("POST", "/api/x/search", {"json": {"where": [float("nan")]}}),
     ],
 )
-def test_a_call_that_can_not_be_made_says_so_at_once(
+def test_call_that_cannot_be_sent_is_not_retryable(
     small_catalogue: Catalogue,
     make_client: Callable[..., ContensisClient],
     method: str,

@@ -1,4 +1,4 @@
-"""Error statuses and unexpected answers as exceptions, over real HTTP."""
+"""Error statuses and unexpected answers become exceptions; over real HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestErrorStatuses:
             (501, errors.ServerError, "the service failed"),
         ],
     )
-    def test_what_will_not_pass_is_raised_at_once_with_what_the_service_says(
+    def test_permanent_error_is_raised_at_once_with_the_message_of_the_service(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -48,7 +48,7 @@ class TestErrorStatuses:
         assert not failure.value.retryable
         assert len(faults.seen) == 1
 
-    def test_keys_of_the_envelope_may_have_any_case_and_a_log_id_of_zeros_is_none(
+    def test_envelope_keys_ignore_case_and_a_log_id_of_zeros_is_none(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         body = {
@@ -69,7 +69,7 @@ class TestErrorStatuses:
     @pytest.mark.parametrize(
         "body", [b"", b"<html>", b"[1]", b'"x"', b'{"message": 7}', b"\xff\xfe", b"[" * 50_000]
     )
-    def test_a_body_of_any_kind_is_survived(
+    def test_error_body_may_be_anything(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], body: bytes
     ) -> None:
         with (
@@ -79,7 +79,7 @@ class TestErrorStatuses:
             make_client(sandbox).get_project(sandbox.project_id)
         assert failure.value.detail is None
 
-    def test_a_validation_error_says_what_is_wrong_with_which_field(
+    def test_validation_error_names_the_field_and_its_problem(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
     ) -> None:
         where = [{"field": "name", "greaterThen": 90}]
@@ -89,42 +89,42 @@ class TestErrorStatuses:
     @pytest.mark.parametrize(
         "escape", [lambda text: text, lambda text: "".join(f"\\u{ord(c):04x}" for c in text)]
     )
-    def test_a_secret_that_json_escapes_is_still_found(
+    def test_secret_is_removed_even_if_json_escapes_it(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
         escape: Callable[[str], str],
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
-            said = escape(sandbox.client_secret)
-            body = f'{{"message": "{said}", "data": [{{"field": "{said}", "message": "{said}"}}]}}'
+            echoed = escape(sandbox.client_secret)
+            body = f'{{"message": "{echoed}", "data": [{{"field": "{echoed}", "message": "{echoed}"}}]}}'
             sandbox.faults = Answers(Response(422, body.encode()))
             with pytest.raises(errors.ValidationError) as failure:
                 make_client(sandbox).get_project(sandbox.project_id)
-            told = f"{failure.value} {failure.value.detail} {failure.value.data}"
-            assert "***" in told
-            assert sandbox.client_secret not in told
+            shown = f"{failure.value} {failure.value.detail} {failure.value.data}"
+            assert "***" in shown
+            assert sandbox.client_secret not in shown
 
-    def test_an_error_page_that_echoes_the_request_gives_no_secret_away(
+    def test_error_page_that_echoes_the_request_leaks_no_secret(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         def echo(request: Request) -> Response | None:
             if request.kind != "project":
                 return None
-            said = f"You sent {dict(request.headers)} for {sandbox.client_secret}"
-            return Response.json({**ENVELOPE, "message": said, "data": said}, 403)
+            echoed = f"You sent {dict(request.headers)} for {sandbox.client_secret}"
+            return Response.json({**ENVELOPE, "message": echoed, "data": echoed}, 403)
 
         with Sandbox(small_catalogue, faults=echo) as sandbox:
             client = make_client(sandbox)
             with pytest.raises(errors.PermissionDeniedError) as failure:
                 client.get_project(sandbox.project_id)
-            told = f"{failure.value} {failure.value.detail} {failure.value.data}"
-            assert "You sent" in told
-            assert sandbox.client_secret not in told
-            assert client.access_token().value not in told
+            shown = f"{failure.value} {failure.value.detail} {failure.value.data}"
+            assert "You sent" in shown
+            assert sandbox.client_secret not in shown
+            assert client.access_token().value not in shown
 
 
-class TestAnswersOfAnotherShape:
+class TestUnexpectedAnswers:
     @pytest.mark.parametrize(
         "definition",
         [
@@ -135,7 +135,7 @@ class TestAnswersOfAnotherShape:
             b'{"id": "\\ud800"}',
         ],
     )
-    def test_are_no_definitions_of_content_types(
+    def test_invalid_content_types_are_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], definition: bytes
     ) -> None:
         faults = Answers(*[Response(200, b"[" + definition + b"]")] * 9, kind="content_type")
@@ -145,7 +145,7 @@ class TestAnswersOfAnotherShape:
         ):
             make_client(sandbox).list_content_types(sandbox.project_id)
 
-    def test_are_not_kept_in_the_exception(
+    def test_exception_does_not_keep_the_answer(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         faults = Answers(*[Response(200, b'{"items": ["\xff"]}')] * 9, kind="search")
@@ -157,35 +157,35 @@ class TestAnswersOfAnotherShape:
         assert failure.value.__context__ is None
 
     @pytest.mark.parametrize(
-        ("body", "kind", "told"),
+        ("body", "kind", "message"),
         [
             ('[{"id": "TOKEN"}]', "application/json", "the access token that was sent"),
             ('[{"id": "\\u0054OKEN"}]', "application/json", "the access token that was sent"),
             ("<html>", "TOKEN; charset=x", r"\*\*\* instead of JSON"),
         ],
     )
-    def test_are_not_believed_and_not_shown_where_they_echo_the_token(
+    def test_answer_that_echoes_the_token_is_refused_without_showing_it(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
         body: str,
         kind: str,
-        told: str,
+        message: str,
     ) -> None:
         def echo(request: Request) -> Response | None:
             if request.kind != "content_type":
                 return None
             token = request.headers["authorization"].removeprefix("Bearer ")
-            said = body.replace("TOKEN", token).replace("\\u0054OKEN", f"\\u{ord(token[0]):04x}{token[1:]}")
-            return Response(200, said.encode(), {"content-type": kind.replace("TOKEN", token)})
+            echoed = body.replace("TOKEN", token).replace("\\u0054OKEN", f"\\u{ord(token[0]):04x}{token[1:]}")
+            return Response(200, echoed.encode(), {"content-type": kind.replace("TOKEN", token)})
 
         with Sandbox(small_catalogue, faults=echo) as sandbox:
             client = make_client(sandbox)
-            with pytest.raises(errors.InvalidResponseError, match=told) as failure:
+            with pytest.raises(errors.InvalidResponseError, match=message) as failure:
                 client.list_content_types(sandbox.project_id)
             assert client.access_token().value not in str(failure.value)
 
-    def test_of_any_depth_are_refused(
+    def test_deeply_nested_error_body_raises_validation_error(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         deep = b'{"a":' * 900 + b"1" + b"}" * 900

@@ -1,6 +1,6 @@
-"""Token requests: what is sent, and what is made of the answer.
+"""Token requests: what is sent, and how answers are read.
 
-The expected request and answers are those of the user's own document on authentication.
+The expected request and answers come from the user's own document on authentication.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ def session() -> ContensisSession:
     return ContensisSession(ROOT)
 
 
-def ask(session: ContensisSession) -> AccessToken:
+def fetch_token(session: ContensisSession) -> AccessToken:
     return request_token(session, CREDENTIALS)
 
 
-class TestTheRequest:
-    def test_is_the_form_that_the_document_shows(
-        self, session: ContensisSession, requests_mock: Mocker
-    ) -> None:
+class TestRequest:
+    def test_form_is_as_documented(self, session: ContensisSession, requests_mock: Mocker) -> None:
         requests_mock.post(
             TOKEN_URL, json={"access_token": "a.b.c", "expires_in": 3600, "token_type": "Bearer"}
         )
-        assert ask(session).value == "a.b.c"
+        assert fetch_token(session).value == "a.b.c"
         sent = requests_mock.request_history[-1]
         assert sent.headers["Content-Type"] == "application/x-www-form-urlencoded"
         assert sent.headers["Accept"] == "application/json"
@@ -62,7 +60,7 @@ class TestTheRequest:
             "scope": ["Entry_Read ContentType_Read Project_Read"],
         }
 
-    def test_carries_no_credentials_from_netrc(
+    def test_netrc_credentials_are_not_sent(
         self,
         session: ContensisSession,
         requests_mock: Mocker,
@@ -73,11 +71,11 @@ class TestTheRequest:
         netrc.write_text("machine cms-example.cloud.contensis.com login somebody password else\n")
         monkeypatch.setenv("NETRC", str(netrc))
         requests_mock.post(TOKEN_URL, json={"access_token": "a.b.c", "expires_in": 3600})
-        ask(session)
+        fetch_token(session)
         assert "Authorization" not in requests_mock.request_history[-1].headers
 
 
-class TestARefusal:
+class TestRefusal:
     @pytest.mark.parametrize("status", [400, 401])
     @pytest.mark.parametrize(
         ("error", "words"),
@@ -89,22 +87,22 @@ class TestARefusal:
             ("something_new", "'Client ID', 'Shared secret' and 'Scopes'"),
         ],
     )
-    def test_names_the_field_to_mend(
+    def test_message_names_the_field_to_correct(
         self, session: ContensisSession, requests_mock: Mocker, status: int, error: str, words: str
     ) -> None:
         requests_mock.post(TOKEN_URL, status_code=status, json={"error": error})
         with pytest.raises(AuthenticationError, match=words) as refusal:
-            ask(session)
+            fetch_token(session)
         assert (refusal.value.status_code, refusal.value.error) == (status, error)
         assert not refusal.value.retryable
         assert SECRET not in repr(refusal.value)
 
-    def test_of_401_without_a_code_means_refused_credentials(
+    def test_401_without_an_error_code_means_refused_credentials(
         self, session: ContensisSession, requests_mock: Mocker
     ) -> None:
         requests_mock.post(TOKEN_URL, status_code=401, json={"message": "Authorization has been denied."})
         with pytest.raises(AuthenticationError, match="refused the credentials"):
-            ask(session)
+            fetch_token(session)
 
     @pytest.mark.parametrize(
         ("status", "content", "content_type", "found"),
@@ -114,7 +112,7 @@ class TestARefusal:
             (400, "no", "text/plain", "not JSON"),
         ],
     )
-    def test_by_something_else_than_an_identity_provider_points_at_the_host(
+    def test_message_names_the_host_field_if_no_identity_provider_answers(
         self,
         session: ContensisSession,
         requests_mock: Mocker,
@@ -128,20 +126,20 @@ class TestARefusal:
         )
         message = rf"answered {status} without an access token \({found}\).*'Contensis URL or alias'"
         with pytest.raises(AuthenticationError, match=message):
-            ask(session)
+            fetch_token(session)
 
     @pytest.mark.parametrize("status", [408, 429, 500, 501, 502, 503, 504])
-    def test_of_a_passing_kind_is_not_about_the_credentials(
+    def test_temporary_failure_is_not_an_authentication_error(
         self, session: ContensisSession, requests_mock: Mocker, status: int
     ) -> None:
         requests_mock.post(TOKEN_URL, status_code=status, text="<html>", headers={"Retry-After": "7"})
         with pytest.raises(ContensisError) as failure:
-            ask(session)
+            fetch_token(session)
         assert not isinstance(failure.value, AuthenticationError)
         assert failure.value.retry_after == 7
 
 
-class TestAnAnswerOf200:
+class TestTokenAnswer:
     @pytest.mark.parametrize(
         ("content", "found"),
         [
@@ -154,25 +152,25 @@ class TestAnAnswerOf200:
             ('{"access_token": "a\\r\\nX-Evil: b"}', "JSON"),
         ],
     )
-    def test_without_a_token_is_not_taken_for_one(
+    def test_200_without_a_token_is_an_invalid_response(
         self, session: ContensisSession, requests_mock: Mocker, content: str, found: str
     ) -> None:
         kind = "text/html" if content.startswith("<") else "application/json"
         requests_mock.post(TOKEN_URL, text=content, headers={"Content-Type": kind})
         message = rf"answered 200 without an access token \({found}\)"
         with pytest.raises(InvalidResponseError, match=message):
-            ask(session)
+            fetch_token(session)
 
     @pytest.mark.parametrize(
-        ("expires_in", "lasts"),
+        ("expires_in", "seconds"),
         [
-            (3600, 3540),  # a minute of lead
-            (100, 90),  # a tenth, where that is shorter
+            (3600, 3540),  # less a minute
+            (100, 90),  # less a tenth, if that is shorter
             (3, 2.7),
             ("3600", 3540),
             (3600.0, 3540),
             (10**30, 86_340),
-            # What says nothing useful: kept for a minute, less a tenth.
+            # Lifetime unknown: a minute, less a tenth.
             (None, 54),
             (0, 54),
             (-5, 54),
@@ -181,19 +179,19 @@ class TestAnAnswerOf200:
             ([], 54),
         ],
     )
-    def test_tells_how_long_the_token_lasts(
-        self, session: ContensisSession, requests_mock: Mocker, expires_in: object, lasts: float
+    def test_expires_in_sets_the_lifetime(
+        self, session: ContensisSession, requests_mock: Mocker, expires_in: object, seconds: float
     ) -> None:
         requests_mock.post(TOKEN_URL, json={"access_token": "a.b.c", "expires_in": expires_in})
-        assert ask(session).expires_at - time.monotonic() == pytest.approx(lasts, abs=0.5)
+        assert fetch_token(session).expires_at - time.monotonic() == pytest.approx(seconds, abs=0.5)
 
-    def test_without_expires_in_gives_a_token_that_is_kept_for_a_minute(
+    def test_token_without_expires_in_is_kept_for_a_minute(
         self, session: ContensisSession, requests_mock: Mocker
     ) -> None:
         requests_mock.post(TOKEN_URL, json={"access_token": "a.b.c"})
-        assert ask(session).expires_at - time.monotonic() == pytest.approx(54, abs=0.5)
+        assert fetch_token(session).expires_at - time.monotonic() == pytest.approx(54, abs=0.5)
 
-    def test_counts_the_token_s_life_from_before_the_request(
+    def test_lifetime_is_counted_from_before_the_request(
         self, session: ContensisSession, requests_mock: Mocker
     ) -> None:
         def slow(*_: object) -> dict[str, object]:
@@ -201,44 +199,42 @@ class TestAnAnswerOf200:
             return {"access_token": "a.b.c", "expires_in": 100}
 
         requests_mock.post(TOKEN_URL, json=slow)
-        assert ask(session).expires_at - time.monotonic() < 89.8
+        assert fetch_token(session).expires_at - time.monotonic() < 89.8
 
 
-class TestAToken:
-    def test_shows_neither_itself_nor_the_secret(self) -> None:
+class TestAccessToken:
+    def test_repr_shows_neither_token_nor_secret(self) -> None:
         assert "a.b.c" not in repr(AccessToken("a.b.c", 1.0))
         assert SECRET not in repr(CREDENTIALS)
 
-    def test_tells_what_it_says_of_itself(self) -> None:
+    def test_claims_are_decoded(self) -> None:
         payload = (
             base64.urlsafe_b64encode(json.dumps({"client_username": "A key"}).encode()).decode().rstrip("=")
         )
-        assert AccessToken(f"head.{payload}.sign", 1.0).claims == {"client_username": "A key"}
+        assert AccessToken(f"header.{payload}.signature", 1.0).claims == {"client_username": "A key"}
 
     @pytest.mark.parametrize("value", ["opaque", "a.b.c", "a.bnVsbA.c", "", f"a.{'W1tb' * 50_000}.c"])
-    def test_that_is_opaque_tells_nothing(self, value: str) -> None:
+    def test_opaque_token_has_no_claims(self, value: str) -> None:
         assert AccessToken(value, 1.0).claims == {}
 
 
-def test_a_failure_of_the_network_is_told_in_our_own_words(
-    session: ContensisSession, requests_mock: Mocker
-) -> None:
+def test_broken_connection_raises_host_unreachable(session: ContensisSession, requests_mock: Mocker) -> None:
     requests_mock.post(TOKEN_URL, exc=requests.exceptions.ConnectionError("broken"))
     with pytest.raises(HostUnreachableError, match="connection to https://cms-example.* broke"):
-        ask(session)
+        fetch_token(session)
 
 
-def test_the_original_error_which_holds_the_request_is_not_kept(
+def test_original_error_is_dropped_because_it_holds_the_request(
     session: ContensisSession, requests_mock: Mocker
 ) -> None:
     requests_mock.post(TOKEN_URL, exc=requests.exceptions.ConnectTimeout("slow"))
     with pytest.raises(ContensisError) as failure:
-        ask(session)
+        fetch_token(session)
     assert failure.value.__cause__ is None
     assert failure.value.__context__ is None
 
 
-def test_a_server_error_is_one(session: ContensisSession, requests_mock: Mocker) -> None:
+def test_status_500_raises_server_error(session: ContensisSession, requests_mock: Mocker) -> None:
     requests_mock.post(TOKEN_URL, status_code=500)
     with pytest.raises(ServerError):
-        ask(session)
+        fetch_token(session)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_to_another_host_are_refused_and_never_see_the_token(
+    def test_redirect_to_another_host_is_refused_and_gets_no_token(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], status: int
     ) -> None:
         with Sandbox(small_catalogue) as thief:
@@ -31,14 +31,14 @@ class TestRedirects:
                 make_client(sandbox).list_projects()
             assert thief.count() == 0
 
-    def test_within_the_environment_are_followed(
+    def test_redirect_within_the_environment_is_followed(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         moved = Response(301, headers={"Location": "/api/management/projects/"})
         with Sandbox(small_catalogue, faults=Answers(moved)) as sandbox:
             assert make_client(sandbox).list_projects()
 
-    def test_that_would_turn_a_search_into_something_else_are_refused(
+    def test_redirect_that_would_change_the_method_is_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         moved = Response(302, headers={"Location": "/api/management/projects"})
@@ -51,7 +51,7 @@ class TestRedirects:
     @pytest.mark.parametrize(
         "location", ["http://[", "//[evil", "http://127.0.0.1:99999/", "http://127.0.0.1:abc/"]
     )
-    def test_to_what_is_no_url_are_refused(
+    def test_redirect_to_an_invalid_url_is_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], location: str
     ) -> None:
         away = Response(302, headers={"Location": location})
@@ -61,7 +61,7 @@ class TestRedirects:
         ):
             make_client(sandbox).list_projects()
 
-    def test_without_end_are_given_up(
+    def test_redirect_loop_is_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         loop = Response(307, headers={"Location": "/api/management/projects"})
