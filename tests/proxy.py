@@ -1,4 +1,4 @@
-"""A proxy that remembers all it could read."""
+"""A proxy that records everything it could read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         self.seen = bytearray()
-        self.asked = 0
+        self.connections = 0
         super().__init__(("127.0.0.1", 0), _Tunnel)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
@@ -42,17 +42,17 @@ class _Tunnel(socketserver.StreamRequestHandler):
     server: Proxy
 
     def handle(self) -> None:
-        self.server.asked += 1
-        head = b""
+        self.server.connections += 1
+        request = b""
         while line := self.rfile.readline():
-            head += line
+            request += line
             if not line.strip():
                 break
-        self.server.seen += head
-        if not head.startswith(b"CONNECT 127.0.0.1:"):
+        self.server.seen += request
+        if not request.startswith(b"CONNECT 127.0.0.1:"):
             self.wfile.write(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n")
             return
-        port = int(head.split(b" ")[1].rpartition(b":")[2])
+        port = int(request.split(b" ")[1].rpartition(b":")[2])
         with socket.create_connection(("127.0.0.1", port)) as target:
             self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
             back = threading.Thread(target=self._pump, args=(target, self.connection), daemon=True)

@@ -1,4 +1,4 @@
-"""Telling the person at the terminal what a long run has found, though tests are captured."""
+"""Printing the results of a long run on the terminal, although pytest captures output."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Hostile and broken input of any kind: a result or one clear sentence comes of it.
+"""Hostile and broken input ends in a result or in one clear sentence.
 
-`make fuzz EXAMPLES=5000` tries many more, and other ones with each SEED.
+`make fuzz EXAMPLES=5000` tries many more examples, and others with each SEED.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ if TYPE_CHECKING:
 SHARES = {"form": 0.2, "call": 0.1, "arguments": 0.2, "run": 0.1, "answers": 0.4}
 EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
 TIMEOUT = 2.0
-# A failing call is tried twice; planning and reading an export make several calls.
-PATIENCE = 30.0
+# A failing call has two attempts; planning and reading an export make several calls.
+MAX_SECONDS = 30.0
 
 CATALOGUE = synthetic_catalogue(40, body_bytes=10)
 ENTRY_ID = json.loads(CATALOGUE.entries("published")[0])["sys"]["id"]
 
-# Threads of the server and the client draw lots while an example is drawn.
+# Threads of the server and the client use `random` while Hypothesis draws an example.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
-COUNTED: Counter[str] = Counter()
+COUNTS: Counter[str] = Counter()
 SLOWEST: dict[str, float] = {}
 
 
 def fuzzed(what: str) -> Callable[[Any], Any]:
-    """Try a test with its share of the examples: the same ones each time, unless SEED is given."""
+    """Run a test with its share of the examples: the same ones each time, unless SEED is set."""
     chosen = os.environ.get("SEED")
 
     def decorate(test: Any) -> Any:
-        made = settings(
+        configured = settings(
             max_examples=max(10, round(EXAMPLES * SHARES[what])),
             derandomize=chosen is None,
             database=None,
@@ -68,32 +68,32 @@ def fuzzed(what: str) -> Callable[[Any], Any]:
             phases=[Phase.explicit, Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )(test)
-        return made if chosen is None else seed(int(chosen))(made)
+        return configured if chosen is None else seed(int(chosen))(configured)
 
     return decorate
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _told(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print what was tried, for those who ran it for that."""
+def _report(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print the counts if EXAMPLES is set."""
     yield
     if "EXAMPLES" not in os.environ:
         return
     lines = [f"{'input':<12}{'tried':>8}{'result':>8}{'sentence':>10}{'slowest':>10}"]
     for what in SHARES:
         lines.append(
-            f"{what:<12}{COUNTED[what]:>8}{COUNTED[f'{what} result']:>8}{COUNTED[f'{what} sentence']:>10}"
+            f"{what:<12}{COUNTS[what]:>8}{COUNTS[f'{what} result']:>8}{COUNTS[f'{what} sentence']:>10}"
             f"{SLOWEST.get(what, 0):>8.1f} s"
         )
-    tried = sum(COUNTED[what] for what in SHARES)
+    tried = sum(COUNTS[what] for what in SHARES)
     lines.append(
-        f"{tried} inputs: 0 foreign exceptions, 0 hangs, 0 secrets (each would have failed the test)"
+        f"{tried} inputs: 0 unexpected exceptions, 0 hangs, 0 secrets (each would have failed the test)"
     )
     tell(request, "\n".join(lines))
 
 
-class Told(logging.Handler):
-    """Keeps every line that is logged."""
+class LogLines(logging.Handler):
+    """Keeps every logged line."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -104,45 +104,45 @@ class Told(logging.Handler):
 
 
 @contextmanager
-def survived(
+def clear_outcome(
     what: str, *secrets: str, ours: tuple[type[Exception], ...] = (ContensisError,)
 ) -> Iterator[list[object]]:
-    """Pass for a result, or for one clear sentence in an exception of ours; never for a secret or a hang.
+    """Accept a result, or one clear sentence in one of our exceptions; never a secret or a hang.
 
-    Yields a list for what was shown to a person, in which the secrets are looked for too.
+    Yields a list for text shown to a person, which is searched for secrets too.
 
     :param ours: the exceptions that may be raised.
     """
-    told, shown = Told(), list[object]()
+    log, shown = LogLines(), list[object]()
     root = logging.getLogger()
     level = root.level
-    root.addHandler(told)
+    root.addHandler(log)
     root.setLevel(logging.DEBUG)
     started = time.monotonic()
-    COUNTED[what] += 1
+    COUNTS[what] += 1
     try:
         yield shown
     except ours as error:
-        COUNTED[f"{what} sentence"] += 1
+        COUNTS[f"{what} sentence"] += 1
         sentence = str(error)
         assert sentence.isprintable(), sentence
         assert len(sentence) < 2_000, sentence
         assert sentence.endswith((".", ")", '"', "'", "…")) or " " in sentence, sentence
         shown.append(everything_of(error))
     else:
-        COUNTED[f"{what} result"] += 1
+        COUNTS[f"{what} result"] += 1
     finally:
-        root.removeHandler(told)
+        root.removeHandler(log)
         root.setLevel(level)
     took = time.monotonic() - started
     SLOWEST[what] = max(took, SLOWEST.get(what, 0.0))
-    assert took < PATIENCE
-    everything = "\n".join([*told.lines, *map(str, shown)])
+    assert took < MAX_SECONDS
+    everything = "\n".join([*log.lines, *map(str, shown)])
     for secret in secrets:
         assert secret not in everything
 
 
-# --- what a person or a template may write ----------------------------------------------------------------
+# --- input from people and templates ----------------------------------------------------------------------
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=40)
 LONG = st.sampled_from(["a", "\u1e9e", "1", "[", " "]).map(lambda text: text * 10_000)
@@ -276,15 +276,17 @@ EXTRAS = st.one_of(
 
 @fuzzed("form")
 @given(host=HOSTS, port=JUNK, login=JUNK, password=JUNK, extra=EXTRAS)
-def test_a_connection_of_any_kind(host: Any, port: Any, login: Any, password: Any, extra: Any) -> None:
+def test_any_connection_is_read_or_refused_clearly(
+    host: Any, port: Any, login: Any, password: Any, extra: Any
+) -> None:
     secrets = [password] if isinstance(password, str) and len(password.strip()) > 8 else []
-    made = Connection(conn_id="x", host=host, port=port, login=login, password=password, extra=extra)
-    with survived("form", *secrets) as shown:
-        read = ConnectionSettings.from_connection(made)
-        shown.append(repr(read))
-        assert read.root_url.startswith(("https://", "http://127.", "http://localhost", "http://[::1"))
-        assert isinstance(read.verify, bool | str)
-        assert 0 < read.timeout <= 86_400
+    connection = Connection(conn_id="x", host=host, port=port, login=login, password=password, extra=extra)
+    with clear_outcome("form", *secrets) as shown:
+        parsed = ConnectionSettings.from_connection(connection)
+        shown.append(repr(parsed))
+        assert parsed.root_url.startswith(("https://", "http://127.", "http://localhost", "http://[::1"))
+        assert isinstance(parsed.verify, bool | str)
+        assert 0 < parsed.timeout <= 86_400
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +324,7 @@ PROXIES = st.sampled_from(
         st.sampled_from(["http", "https", "all", "http://127.0.0.1", "", "x"]), PROXIES, max_size=2
     ),
 )
-def test_a_call_with_a_connection_of_any_kind(
+def test_call_over_any_connection_succeeds_or_fails_clearly(
     sandbox: Sandbox, login: Any, password: Any, project: Any, scopes: Any, verify: Any, proxies: Any
 ) -> None:
     extra = {
@@ -341,7 +343,7 @@ def test_a_call_with_a_connection_of_any_kind(
     hook = ContensisHook("x")
     hook.get_connection = lambda _: Connection(conn_id="x", **fields)  # type: ignore[method-assign,assignment]  # no database
     secrets = [password] if isinstance(password, str) and len(password.strip()) > 8 else []
-    with survived("call", *secrets) as shown:
+    with clear_outcome("call", *secrets) as shown:
         ok, message = hook.test_connection()
         shown.append(message)
         assert message.isprintable(), message
@@ -365,9 +367,9 @@ ARGUMENTS = (
     "link_depth",
     "file_format",
     "compression",
-    "guard_formulas",
+    "escape_formulas",
     "parquet_mode",
-    "misfits",
+    "on_type_mismatch",
     "page_size",
     "max_concurrent_requests",
 )
@@ -396,7 +398,7 @@ VALUES = st.one_of(
         ]
     ),
 )
-CHOSEN = st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, max_size=3)
+SOME_ARGUMENTS = st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, max_size=3)
 DESTINATIONS = st.one_of(
     JUNK,
     st.builds(
@@ -437,9 +439,9 @@ DESTINATIONS = st.one_of(
 
 
 @fuzzed("arguments")
-@given(destination=DESTINATIONS, arguments=CHOSEN)
-def test_an_operator_with_arguments_of_any_kind(destination: Any, arguments: dict[str, Any]) -> None:
-    with survived("arguments", ours=(ConfigurationError,)):
+@given(destination=DESTINATIONS, arguments=SOME_ARGUMENTS)
+def test_any_arguments_are_accepted_or_refused_clearly(destination: Any, arguments: dict[str, Any]) -> None:
+    with clear_outcome("arguments", ours=(ConfigurationError,)):
         operator(destination=destination, **arguments)
 
 
@@ -448,9 +450,9 @@ def test_an_operator_with_arguments_of_any_kind(destination: Any, arguments: dic
     name=st.one_of(
         ANY_TEXT, st.sampled_from(["", "x.jsonl", "x.csv", "x.parquet", "x/", "a" * 300 + ".jsonl"])
     ).filter(lambda name: ".." not in name),
-    arguments=CHOSEN,
+    arguments=SOME_ARGUMENTS,
 )
-def test_a_run_with_arguments_of_any_kind(
+def test_run_with_any_arguments_succeeds_or_fails_clearly(
     sandbox: Sandbox,
     tmp_path_factory: pytest.TempPathFactory,
     name: str,
@@ -459,11 +461,11 @@ def test_a_run_with_arguments_of_any_kind(
     folder = tmp_path_factory.mktemp("run")
     with (
         pytest.MonkeyPatch.context() as patch,
-        survived("run", sandbox.client_secret, ours=(ContensisError, AirflowFailException)),
+        clear_outcome("run", sandbox.client_secret, ours=(ContensisError, AirflowFailException)),
     ):
         patch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", sandbox.connection_json)
-        made = operator(destination=f"{folder}/{name}", **arguments)
-        made.execute(CONTEXT)
+        task = operator(destination=f"{folder}/{name}", **arguments)
+        task.execute(CONTEXT)
 
 
 # --- answers ----------------------------------------------------------------------------------------------
@@ -475,56 +477,56 @@ class Answer:
 
     :param kind: of request, as the sandbox names it.
     :param status: of the answer.
-    :param headers: beside the usual ones.
-    :param path: where in the JSON something else stands, as numbers of children.
-    :param instead: what stands there.
-    :param end: what becomes of the body.
+    :param headers: added to the usual ones.
+    :param path: of the JSON value to replace, as the numbers of children.
+    :param replacement: JSON text to put there.
+    :param damage: done to the body.
     """
 
     kind: str
     status: int
     headers: dict[str, str]
     path: list[int]
-    instead: str
-    end: str
+    replacement: str
+    damage: str
 
     def faults(self, secrets: set[str]) -> Callable[[Request], Response | None]:
         def answer(request: Request) -> Response | None:
-            given_ = request.answer()
-            if request.kind == "token" and given_.status == 200:
-                secrets.add(json.loads(given_.body)["access_token"])
+            normal = request.answer()
+            if request.kind == "token" and normal.status == 200:
+                secrets.add(json.loads(normal.body)["access_token"])
             if request.kind != self.kind:
-                return given_
-            body = replaced(given_.body, self.path, self.instead)
+                return normal
+            body = replace_value(normal.body, self.path, self.replacement)
             sent = request.headers.get("authorization", "").removeprefix("Bearer ")
             body = body.replace(b"TOKEN", sent.encode())
-            headers = {**given_.headers, **{n: v.replace("TOKEN", sent) for n, v in self.headers.items()}}
+            headers = {**normal.headers, **{n: v.replace("TOKEN", sent) for n, v in self.headers.items()}}
             length = None
-            if self.end == "cut":
+            if self.damage == "cut":
                 body = body[: len(body) // 2]
-            elif self.end == "short":
+            elif self.damage == "short":
                 length = len(body) + 1
-            elif self.end == "gigabyte":
+            elif self.damage == "gigabyte":
                 length = 1 << 30
-            elif self.end == "exabyte":
+            elif self.damage == "exabyte":
                 length = 1 << 70
-            elif self.end == "bytes":
+            elif self.damage == "bytes":
                 body = body.replace(b":", b":\xff\xfe", 1)
-            elif self.end == "utf-16":
+            elif self.damage == "utf-16":
                 body = body.decode("utf-8", "replace").encode("utf-16")
-            elif self.end == "not gzip":
+            elif self.damage == "not gzip":
                 headers["content-encoding"] = "gzip"
             return Response(self.status, body, headers, content_length=length)
 
         return answer
 
 
-def replaced(body: bytes, path: list[int], instead: str) -> bytes:
-    """Return JSON in which something else stands at one place."""
+def replace_value(body: bytes, path: list[int], replacement: str) -> bytes:
+    """Return JSON with one value replaced."""
     try:
         whole = {"": json.loads(body)}
     except ValueError:
-        return instead.encode("utf-8", "surrogatepass")
+        return replacement.encode("utf-8", "surrogatepass")
     holder: Any = whole
     key: Any = ""
     for number in path:
@@ -535,7 +537,7 @@ def replaced(body: bytes, path: list[int], instead: str) -> bytes:
         holder, key = inner, names[number % len(names)]
     holder[key] = "HERE"
     marked = json.dumps(whole[""]).encode()
-    return marked.replace(b'"HERE"', instead.encode("utf-8", "surrogatepass"))
+    return marked.replace(b'"HERE"', replacement.encode("utf-8", "surrogatepass"))
 
 
 ANSWERS = st.builds(
@@ -568,11 +570,11 @@ ANSWERS = st.builds(
         max_size=2,
     ),
     path=st.lists(st.integers(0, 40), max_size=6),
-    instead=st.one_of(
+    replacement=st.one_of(
         RAW_JSON,
         st.sampled_from(['"TOKEN"', '{"message":"TOKEN","data":[{"field":"TOKEN","message":"TOKEN"}]}']),
     ),
-    end=st.sampled_from(
+    damage=st.sampled_from(
         ["", "", "", "", "cut", "short", "gigabyte", "exabyte", "bytes", "utf-16", "not gzip"]
     ),
 )
@@ -603,7 +605,7 @@ CALLS: dict[str, Callable[[ContensisClient, str, Path], object]] = {
             "x.jsonl": {},
             "x.json": {"fields": ["sys.version", "title.a"]},
             "x.csv": {},
-            "x.parquet": {"misfits": "raw"},
+            "x.parquet": {"on_type_mismatch": "raw"},
             "jsonl/": {"data_format": None},
             "csv/": {"file_format": "csv", "compression": "gzip"},
             "parquet/": {"file_format": "parquet", "parquet_mode": "raw"},
@@ -612,8 +614,8 @@ CALLS: dict[str, Callable[[ContensisClient, str, Path], object]] = {
 }
 
 
-EXPORTS = {"token", "project", "content_type", "search"}
-ASKED = {
+EXPORT_KINDS = {"token", "project", "content_type", "search"}
+REQUEST_KINDS = {
     "check": {"token", "project", "search"},
     "check without a project": {"token", "project", "search"},
     "project": {"token", "project"},
@@ -625,13 +627,13 @@ ASKED = {
     "count": {"token", "search"},
 }
 PAIRS = st.tuples(
-    ANSWERS, st.sampled_from([*CALLS, *[name for name in CALLS if name not in ASKED] * 2])
-).filter(lambda pair: pair[0].kind in ASKED.get(pair[1], EXPORTS))
+    ANSWERS, st.sampled_from([*CALLS, *[name for name in CALLS if name not in REQUEST_KINDS] * 2])
+).filter(lambda pair: pair[0].kind in REQUEST_KINDS.get(pair[1], EXPORT_KINDS))
 
 
 @fuzzed("answers")
 @given(pair=PAIRS)
-def test_a_server_that_answers_anything(
+def test_any_answer_ends_in_a_result_or_a_clear_error(
     sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, pair: tuple[Answer, str]
 ) -> None:
     answer, call = pair
@@ -652,7 +654,7 @@ def test_a_server_that_answers_anything(
     )
     sandbox.faults = answer.faults(secrets)
     try:
-        with survived("answers") as shown:
+        with clear_outcome("answers") as shown:
             result = CALLS[call](client, sandbox.project_id, folder)
             if call.startswith("check"):
                 shown.append(str(result))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Tokens:
-    """Remembers every token that a sandbox gives out or is sent, and answers with one fault."""
+    """Records every token that a sandbox gives out or receives, and answers with one fault."""
 
     def __init__(self, kind: str = "", answer: Response | None = None) -> None:
         self.kind = kind
@@ -50,21 +50,21 @@ class Tokens:
             return self.answer
         if request.kind != "token":
             return None
-        given = request.answer()
-        self.seen |= {json.loads(given.body)["access_token"]} if given.status == 200 else set()
-        return given
+        answer = request.answer()
+        self.seen |= {json.loads(answer.body)["access_token"]} if answer.status == 200 else set()
+        return answer
 
 
 def everything_of(error: BaseException) -> str:
-    """Return all that a traceback, a log collector or a debugger would show of an exception."""
-    told = ["".join(traceback.format_exception(error))]
+    """Return everything that a traceback, a log collector or a debugger would show of an exception."""
+    shown = ["".join(traceback.format_exception(error))]
     pending: list[BaseException | None] = [error]
     while pending:
-        each = pending.pop()
-        if each is not None:
-            told += [repr(each), str(each), repr(each.args), repr(vars(each))]
-            pending += [each.__cause__, each.__context__]
-    return "\n".join(told)
+        current = pending.pop()
+        if current is not None:
+            shown += [repr(current), str(current), repr(current.args), repr(vars(current))]
+            pending += [current.__cause__, current.__context__]
+    return "\n".join(shown)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def everything_of(error: BaseException) -> str:
         ("project", Response(drop=True)),
     ],
 )
-def test_no_failure_tells_a_secret(
+def test_failure_shows_no_secret(
     small_catalogue: Catalogue, caplog: pytest.LogCaptureFixture, kind: str, answer: Response
 ) -> None:
     faults = Tokens(kind, answer)
@@ -90,7 +90,7 @@ def test_no_failure_tells_a_secret(
         client = ContensisClient(credentials, retry=RetryPolicy(attempts=2, initial_wait=0.001))
         with pytest.raises(ContensisError) as failure:
             client.get_project(sandbox.project_id)
-    told = (
+    shown = (
         everything_of(failure.value)
         + caplog.text
         + repr(client)
@@ -98,10 +98,10 @@ def test_no_failure_tells_a_secret(
         + repr(client.session.auth)
     )
     for secret in (sandbox.client_secret, *faults.seen):
-        assert secret not in told
+        assert secret not in shown
 
 
-def test_the_test_button_tells_no_secret(
+def test_test_button_shows_no_secret(
     small_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for kind in ("", "token", "project", "search"):
@@ -113,7 +113,7 @@ def test_the_test_button_tells_no_secret(
             assert secret not in message + caplog.text
 
 
-def test_the_failure_of_a_task_tells_no_secret(
+def test_task_failure_shows_no_secret(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     from tests.provider.test_operator import CONTEXT, operator
@@ -128,7 +128,7 @@ def test_the_failure_of_a_task_tells_no_secret(
         assert secret not in everything_of(failure.value)
 
 
-def test_a_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
+def test_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
     small_catalogue: Catalogue,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -145,16 +145,16 @@ def test_a_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
         connect(sandbox)
         assert run(dag).state == "success"
     assert len(faults.seen) == 1
-    told = "".join(capfd.readouterr()) + caplog.text
+    shown = "".join(capfd.readouterr()) + caplog.text
     if AIRFLOW < (3, 1):  # at DEBUG, 3.0 itself logs the message that asks it to mask a secret
-        told = "\n".join(line for line in told.splitlines() if "MaskSecret(" not in line)
-    assert "Proof: 1,200 distinct" in told
-    kept = [path for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file()]
-    # What is new may still lie in the write-ahead log beside it.
-    assert any(b"sha256" in path.read_bytes() for path in kept if path.name.startswith("airflow.db"))
+        shown = "\n".join(line for line in shown.splitlines() if "MaskSecret(" not in line)
+    assert "Proof: 1,200 distinct" in shown
+    files = [path for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file()]
+    # New rows may still be in the write-ahead log beside it.
+    assert any(b"sha256" in path.read_bytes() for path in files if path.name.startswith("airflow.db"))
     for secret in (sandbox.client_secret, *faults.seen):
-        assert secret not in told
-        for path in kept:
+        assert secret not in shown
+        for path in files:
             assert secret.encode() not in path.read_bytes(), path
 
 
@@ -214,7 +214,7 @@ def test_a_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templat
             assert not any(secret.encode() in line for line in lines), path
 
 
-def test_a_secret_pasted_with_blanks_and_a_proxy_s_password_are_masked_too(
+def test_secret_pasted_with_spaces_and_proxy_password_are_masked(
     small_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Sandbox(small_catalogue, client_secret="one-of-its-own-4711") as sandbox:
@@ -229,7 +229,7 @@ def test_a_secret_pasted_with_blanks_and_a_proxy_s_password_are_masked_too(
 
 
 @pytest.mark.parametrize("destination", ["x.jsonl", "x.csv", "x.parquet", "folder/"])
-def test_no_file_holds_a_secret(
+def test_exported_files_contain_no_secret(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path, destination: str
 ) -> None:
     from tests.provider.test_operator import CONTEXT, operator
@@ -237,7 +237,7 @@ def test_no_file_holds_a_secret(
     faults = Tokens()
     with Sandbox(small_catalogue, faults=faults) as sandbox:
         connect(sandbox)
-        operator(destination=f"{tmp_path}/{destination}", misfits="raw").execute(CONTEXT)
+        operator(destination=f"{tmp_path}/{destination}", on_type_mismatch="raw").execute(CONTEXT)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     assert faults.seen
@@ -245,7 +245,7 @@ def test_no_file_holds_a_secret(
         assert not any(secret.encode() in path.read_bytes() for path in files)
 
 
-def test_neither_a_spool_nor_what_leads_to_it_holds_a_secret(
+def test_checkpoint_and_its_pointer_contain_no_secret(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
 ) -> None:
     tokens = Tokens()
@@ -261,14 +261,14 @@ def test_neither_a_spool_nor_what_leads_to_it_holds_a_secret(
     with Sandbox(small_catalogue, faults=fail_in_the_middle) as sandbox:
         with pytest.raises(ContensisError):
             export_entries(make_client(sandbox), sandbox.project_id, export, pointer=pointer)
-        kept = [path.read_bytes() for path in tmp_path.iterdir()]
-        assert len(kept) == 2
-        assert any(b'"entryTitle"' in content for content in kept)
+        files = [path.read_bytes() for path in tmp_path.iterdir()]
+        assert len(files) == 2
+        assert any(b'"entryTitle"' in content for content in files)
         for secret in (sandbox.client_secret, *tokens.seen):
-            assert not any(secret.encode() in content for content in kept)
+            assert not any(secret.encode() in content for content in files)
 
 
-def test_the_summary_of_an_export_holds_no_secret(
+def test_export_summary_contains_no_secret(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     from tests.provider.test_operator import CONTEXT, operator

@@ -1,4 +1,4 @@
-"""Throw-away certificates for servers on a loopback address."""
+"""Temporary certificates for servers on loopback addresses."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NOW = datetime.now(UTC)
-_SOON = _NOW + timedelta(hours=1)
+_IN_AN_HOUR = _NOW + timedelta(hours=1)
 
 
 class Authority(NamedTuple):
-    """One that signs certificates.
+    """A certificate authority.
 
-    :param name: what it is called.
+    :param name: its distinguished name.
     :param key: its private key.
-    :param file: its own certificate, for those who trust it.
+    :param file: its own certificate, for clients that trust it.
     """
 
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
     file: Path
 
-    def server(self, folder: Path, *, host: str = "127.0.0.1", until: datetime = _SOON) -> ssl.SSLContext:
-        """Return what a server needs to show a certificate signed by this authority."""
+    def server(
+        self, folder: Path, *, host: str = "127.0.0.1", until: datetime = _IN_AN_HOUR
+    ) -> ssl.SSLContext:
+        """Return the TLS context of a server, with a certificate signed by this authority."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(host)
         chain, private = folder / "signed.pem", folder / "signed.key"
@@ -41,18 +43,18 @@ class Authority(NamedTuple):
 
 
 def authority(folder: Path) -> Authority:
-    """Make an authority that no system trusts."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of our own")
+    """Create an authority that no system trusts."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name("A private authority")
     file = folder / "authority.pem"
-    _write(file, folder / "authority.key", key, _signed(name, key, name, key, until=_SOON))
+    _write(file, folder / "authority.key", key, _signed(name, key, name, key, until=_IN_AN_HOUR))
     return Authority(name, key, file)
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a self-signed certificate for 127.0.0.1; return the paths of it and of its key."""
+    """Create a self-signed certificate for 127.0.0.1; return its path and that of its key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), _name("127.0.0.1")
     chain, private = folder / "cert.pem", folder / "key.pem"
-    _write(chain, private, key, _signed(name, key, name, key, host="127.0.0.1", until=_SOON))
+    _write(chain, private, key, _signed(name, key, name, key, host="127.0.0.1", until=_IN_AN_HOUR))
     return chain, private
 
 
@@ -65,7 +67,7 @@ def _signed(
     host: str | None = None,
     until: datetime,
 ) -> x509.Certificate:
-    signs_others = subject == issuer
+    is_authority = subject == issuer
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -74,13 +76,13 @@ def _signed(
         .serial_number(x509.random_serial_number())
         .not_valid_before(_NOW - timedelta(hours=2))
         .not_valid_after(until)
-        .add_extension(x509.BasicConstraints(ca=signs_others, path_length=None), critical=True)
-        # Python 3.13 and later insist on these (RFC 5280, section 4.2.1).
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        # Python 3.13 and later require these (RFC 5280, section 4.2.1).
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
-        .add_extension(_usage(signs_others=signs_others), critical=True)
+        .add_extension(_usage(is_authority=is_authority), critical=True)
     )
     if host is not None:
         address = x509.IPAddress(ip_address(host))
@@ -88,11 +90,11 @@ def _signed(
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-def _usage(*, signs_others: bool) -> x509.KeyUsage:
+def _usage(*, is_authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
-        key_cert_sign=signs_others,
-        crl_sign=signs_others,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,

@@ -1,4 +1,4 @@
-"""Reading what a person wrote as the host."""
+"""The address of an environment, as a person writes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_provider_contensis.exceptions import ConfigurationError
         ("::1", 8765, "http://[::1]:8765"),
     ],
 )
-def test_a_host_becomes_the_root_url(host: str, port: int | str | None, expected: str) -> None:
+def test_host_becomes_the_root_url(host: str, port: int | str | None, expected: str) -> None:
     assert root_url(host, port) == expected
 
 
@@ -44,13 +44,13 @@ def test_a_host_becomes_the_root_url(host: str, port: int | str | None, expected
         ("http://cms-example.cloud.contensis.com", None, "in the clear"),
         ("http://10.0.0.1", None, "in the clear"),
         ("ftp://cms-example.cloud.contensis.com", None, "must start with https://"),
-        ("https://id:word@cms-example.cloud.contensis.com", None, "must not hold a user name"),
+        ("https://id:word@cms-example.cloud.contensis.com", None, "must not contain a user name"),
         ("https://cms-example.cloud.contensis.com/api/management", None, "must be the root"),
         ("https://cms-example.cloud.contensis.com/?a=b", None, "must be the root"),
         ("https://", None, "neither a URL"),
         ("[", None, "neither a URL"),
         ("exa\u2100mple.org", None, "neither a URL"),
-        ("\u017f", None, "neither a URL"),  # a long s, which is no s
+        ("\u017f", None, "neither a URL"),  # a long s, not an s
         ("two words", None, "neither a URL"),
         ("https://cms-university-of-example.cloud.contensis.com,", None, "neither a URL"),
         (f"{'a' * 60}!.com", None, "neither a URL"),
@@ -64,14 +64,14 @@ def test_a_host_becomes_the_root_url(host: str, port: int | str | None, expected
         ("https://cms.example.org:8443", 443, "one place only"),
     ],
 )
-def test_a_wrong_host_is_refused_in_one_sentence_that_names_the_field(
+def test_invalid_host_is_refused_with_the_reason(
     host: str | None, port: int | str | None, words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         root_url(host, port)
 
 
-def test_a_password_in_the_url_is_not_repeated_in_the_message() -> None:
+def test_message_does_not_repeat_a_password_in_the_url() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         root_url("https://id:word-of-mouth@cms-example.cloud.contensis.com")
     assert "word-of-mouth" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""The secret and the token go to the configured host, over a channel to trust, and nowhere else."""
+"""The secret and the token go to the configured host, over a trusted channel, and nowhere else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy_is_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_proxy_exemptions(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -35,7 +35,7 @@ def thief(small_catalogue: Catalogue) -> Iterator[Sandbox]:
         yield sandbox
 
 
-class TestARedirect:
+class TestRedirects:
     @pytest.mark.parametrize("kind", ["token", "project"])
     @pytest.mark.parametrize("status", [302, 308])
     @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ class TestARedirect:
             "http://127.0.0.1.:{thief}/",
         ],
     )
-    def test_never_takes_them_to_another_host_port_or_scheme(
+    def test_redirect_to_another_host_port_or_scheme_is_not_followed(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -77,23 +77,23 @@ class TestARedirect:
                 client.get_project(sandbox.project_id)
         assert thief.connections == 0
 
-    def test_from_tls_to_plain_http_is_refused(
+    def test_redirect_from_tls_to_plain_http_is_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
     ) -> None:
-        own = authority(tmp_path)
+        ca = authority(tmp_path)
 
         def faults(_: Request) -> Response:
             return Response(307, headers={"Location": sandbox.url.replace("https:", "http:")})
 
-        with Sandbox(small_catalogue, tls=own.server(tmp_path), faults=faults) as sandbox:
-            client = make_client(sandbox, verify=str(own.file))
+        with Sandbox(small_catalogue, tls=ca.server(tmp_path), faults=faults) as sandbox:
+            client = make_client(sandbox, verify=str(ca.file))
             with pytest.raises(errors.RedirectRefusedError, match="redirects to http://127"):
                 client.list_projects()
 
 
-class TestAProxy:
+class TestProxies:
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-    def test_that_the_environment_names_is_not_used_for_plain_http(
+    def test_proxy_from_the_environment_is_not_used_for_plain_http(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -101,7 +101,7 @@ class TestAProxy:
         thief: Sandbox,
         variable: str,
     ) -> None:
-        """It would read the secret, and plain http is for loopback hosts only."""
+        """It would read the secret; plain http is for loopback hosts only."""
         monkeypatch.setenv(variable, thief.url)
 
         def faults(request: Request) -> Response | None:
@@ -112,28 +112,28 @@ class TestAProxy:
             assert make_client(sandbox).list_projects()
         assert thief.connections == 0
 
-    @pytest.mark.parametrize("named_by", ["environment", "connection"])
-    def test_passes_tls_on_without_seeing_a_secret(
+    @pytest.mark.parametrize("configured_in", ["environment", "connection"])
+    def test_proxy_sees_no_secret_in_tls(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
-        named_by: str,
+        configured_in: str,
     ) -> None:
-        own = authority(tmp_path)
-        with Proxy() as proxy, Sandbox(small_catalogue, tls=own.server(tmp_path)) as sandbox:
-            if named_by == "environment":
+        ca = authority(tmp_path)
+        with Proxy() as proxy, Sandbox(small_catalogue, tls=ca.server(tmp_path)) as sandbox:
+            if configured_in == "environment":
                 monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            proxies = {"https": proxy.url} if named_by == "connection" else None
-            client = make_client(sandbox, verify=str(own.file), proxies=proxies)
+            proxies = {"https": proxy.url} if configured_in == "connection" else None
+            client = make_client(sandbox, verify=str(ca.file), proxies=proxies)
             assert client.list_projects()
             token = client.access_token().value
-        assert proxy.asked > 0
+        assert proxy.connections > 0
         for secret in (token, sandbox.client_secret, sandbox.client_id):
             assert secret.encode() not in proxy.seen
 
-    def test_of_the_connection_comes_before_one_of_the_environment(
+    def test_proxy_from_the_connection_takes_precedence_over_the_environment(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -142,15 +142,15 @@ class TestAProxy:
         thief: Sandbox,
     ) -> None:
         monkeypatch.setenv("HTTPS_PROXY", thief.url)
-        own = authority(tmp_path)
-        with Proxy() as proxy, Sandbox(small_catalogue, tls=own.server(tmp_path)) as sandbox:
-            assert make_client(sandbox, verify=str(own.file), proxies={"https": proxy.url}).list_projects()
-        assert proxy.asked > 0
+        ca = authority(tmp_path)
+        with Proxy() as proxy, Sandbox(small_catalogue, tls=ca.server(tmp_path)) as sandbox:
+            assert make_client(sandbox, verify=str(ca.file), proxies={"https": proxy.url}).list_projects()
+        assert proxy.connections > 0
         assert thief.connections == 0
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_netrc_has_no_say(
+def test_netrc_is_ignored(
     small_catalogue: Catalogue,
     make_client: Callable[..., ContensisClient],
     monkeypatch: pytest.MonkeyPatch,
@@ -166,49 +166,49 @@ def test_netrc_has_no_say(
         sent.append(request.headers.get("authorization", ""))
         return None
 
-    own = authority(tmp_path)
-    tls = own.server(tmp_path) if scheme == "https" else None
+    ca = authority(tmp_path)
+    tls = ca.server(tmp_path) if scheme == "https" else None
     with Sandbox(small_catalogue, tls=tls, faults=faults) as sandbox:
-        client = make_client(sandbox, verify=str(own.file))
+        client = make_client(sandbox, verify=str(ca.file))
         client.list_projects()
         assert sent == ["", f"Bearer {client.access_token().value}"]
 
 
-class TestACertificate:
-    def test_of_an_authority_of_one_s_own_is_trusted_once_its_file_is_named(
+class TestCertificates:
+    def test_private_authority_is_trusted_once_its_file_is_configured(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
     ) -> None:
-        own = authority(tmp_path)
-        with Sandbox(small_catalogue, tls=own.server(tmp_path)) as sandbox:
+        ca = authority(tmp_path)
+        with Sandbox(small_catalogue, tls=ca.server(tmp_path)) as sandbox:
             with pytest.raises(errors.CertificateError, match=r"is not trusted \(.*issuer.*\).*'verify'"):
                 make_client(sandbox).list_projects()
             assert sandbox.count() == 0
-            assert make_client(sandbox, verify=str(own.file)).list_projects()
+            assert make_client(sandbox, verify=str(ca.file)).list_projects()
             with pytest.warns(InsecureRequestWarning):
                 assert make_client(sandbox, verify=False).list_projects()
 
     @pytest.mark.parametrize(
-        ("shown", "words"),
+        ("options", "words"),
         [
             ({"host": "127.0.0.2"}, "not valid for '127.0.0.1'"),
             ({"until": datetime.now(UTC) - timedelta(hours=1)}, "expired"),
         ],
     )
-    def test_that_is_wrong_is_told_though_its_authority_is_trusted(
+    def test_invalid_certificate_is_refused_even_if_its_authority_is_trusted(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
         tmp_path: Path,
-        shown: dict[str, object],
+        options: dict[str, object],
         words: str,
     ) -> None:
-        own = authority(tmp_path)
-        with Sandbox(small_catalogue, tls=own.server(tmp_path, **shown)) as sandbox:  # type: ignore[arg-type]  # it varies
+        ca = authority(tmp_path)
+        with Sandbox(small_catalogue, tls=ca.server(tmp_path, **options)) as sandbox:  # type: ignore[arg-type]  # options vary
             with pytest.raises(errors.CertificateError, match=words):
-                make_client(sandbox, verify=str(own.file)).list_projects()
+                make_client(sandbox, verify=str(ca.file)).list_projects()
             assert sandbox.count() == 0
 
-    def test_of_another_authority_is_not_trusted_though_the_environment_says_so(
+    def test_configured_authority_takes_precedence_over_the_environment(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -216,15 +216,15 @@ class TestACertificate:
         tmp_path: Path,
     ) -> None:
         (tmp_path / "other").mkdir()
-        own, other = authority(tmp_path), authority(tmp_path / "other")
+        ca, other = authority(tmp_path), authority(tmp_path / "other")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.file))
         with Sandbox(small_catalogue, tls=other.server(tmp_path)) as sandbox:
             with pytest.raises(errors.CertificateError):
-                make_client(sandbox, verify=str(own.file)).list_projects()
-            assert make_client(sandbox).list_projects()  # where the connection leaves it to the environment
+                make_client(sandbox, verify=str(ca.file)).list_projects()
+            assert make_client(sandbox).list_projects()  # not configured: the environment decides
 
     @pytest.mark.parametrize("content", [b"", b"no certificate", b"\xff\xfe"])
-    def test_file_that_holds_none_is_told_as_such(
+    def test_ca_file_without_a_certificate_is_a_configuration_error(
         self,
         small_catalogue: Catalogue,
         make_client: Callable[..., ContensisClient],
@@ -233,9 +233,9 @@ class TestACertificate:
     ) -> None:
         file = tmp_path / "ca.pem"
         file.write_bytes(content)
-        own = authority(tmp_path)
+        ca = authority(tmp_path)
         with (
-            Sandbox(small_catalogue, tls=own.server(tmp_path)) as sandbox,
+            Sandbox(small_catalogue, tls=ca.server(tmp_path)) as sandbox,
             pytest.raises(errors.ConfigurationError, match="'verify'"),
         ):
             make_client(sandbox, retry=NO_RETRIES, verify=str(file)).list_projects()

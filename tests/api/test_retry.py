@@ -1,4 +1,4 @@
-"""When and how long to wait before trying again."""
+"""Retries: which failures, how often, and how long to wait."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def busy(retry_after: float | None = None) -> ServerError:
     return ServerError("busy.", status_code=503, retry_after=retry_after)
 
 
-def test_a_passing_failure_is_tried_again_with_one_warning_for_each_wait(
+def test_temporary_failure_is_retried_with_one_warning_for_each_wait(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     attempt = Failing(busy(), HostUnreachableError("broken."))
@@ -46,14 +46,14 @@ def test_a_passing_failure_is_tried_again_with_one_warning_for_each_wait(
     assert "attempt 2 of 7" in caplog.text
 
 
-def test_a_lasting_failure_is_not_tried_again() -> None:
+def test_permanent_failure_is_not_retried() -> None:
     attempt = Failing(ServerError("no", status_code=501))
     with pytest.raises(ServerError):
         RetryPolicy(initial_wait=0.001).call(attempt, what="GET /x")
     assert attempt.calls == 1
 
 
-def test_the_last_failure_is_raised_when_attempts_run_out() -> None:
+def test_last_failure_is_raised_when_attempts_run_out() -> None:
     last = HostUnreachableError("third")
     attempt = Failing(HostUnreachableError("first"), HostUnreachableError("second"), last)
     with pytest.raises(HostUnreachableError) as failure:
@@ -68,13 +68,13 @@ def test_no_retries_means_one_attempt() -> None:
     assert attempt.calls == 1
 
 
-def test_retry_after_is_never_undercut() -> None:
+def test_retry_after_is_a_lower_bound() -> None:
     started = time.monotonic()
     RetryPolicy(initial_wait=0.001).call(Failing(busy(retry_after=0.3)), what="GET /x")
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_server_that_asks_for_more_than_the_limit_gets_an_error_that_carries_the_delay() -> None:
+def test_error_with_retry_after_above_max_wait_is_raised_and_carries_it() -> None:
     attempt = Failing(busy(retry_after=3600))
     with pytest.raises(ServerError) as failure:
         RetryPolicy(max_wait=60).call(attempt, what="GET /x")
@@ -82,7 +82,7 @@ def test_a_server_that_asks_for_more_than_the_limit_gets_an_error_that_carries_t
     assert failure.value.retry_after == 3600
 
 
-def test_no_wait_begins_that_would_end_after_the_total() -> None:
+def test_no_wait_begins_that_would_exceed_the_total() -> None:
     attempt = Failing(busy(retry_after=2), busy())
     started = time.monotonic()
     with pytest.raises(ServerError):
@@ -91,7 +91,7 @@ def test_no_wait_begins_that_would_end_after_the_total() -> None:
     assert attempt.calls == 1
 
 
-def test_a_wait_ends_when_the_client_is_closed() -> None:
+def test_wait_ends_when_the_client_is_closed() -> None:
     cancelled = threading.Event()
     threading.Timer(0.1, cancelled.set).start()
     started = time.monotonic()
@@ -101,13 +101,13 @@ def test_a_wait_ends_when_the_client_is_closed() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_what_an_inner_policy_gave_up_on_is_not_tried_anew_by_an_outer_one() -> None:
+def test_outer_policy_does_not_retry_what_an_inner_one_gave_up_on() -> None:
     attempt = Failing(*(busy() for _ in range(99)))
     policy = RetryPolicy(attempts=3, initial_wait=0.001)
     with pytest.raises(ServerError) as failure:
         policy.call(lambda: policy.call(attempt, what="the token"), what="GET /x")
     assert attempt.calls == 3
-    assert failure.value.retryable  # Airflow may still try the task again
+    assert failure.value.retryable  # Airflow may still retry the task
 
 
 @pytest.mark.parametrize(

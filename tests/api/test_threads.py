@@ -24,22 +24,22 @@ THREADS = 16
 
 
 def at_once(work: Callable[[], object]) -> None:
-    """Do something in all threads, begun in the same moment; raise what any of them raised."""
+    """Run something in all threads, started at the same moment; raise what any of them raised."""
     ready = threading.Barrier(THREADS)
 
-    def begin(_: int) -> None:
+    def start(_: int) -> None:
         ready.wait()
         work()
 
     with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(begin, range(THREADS)))
+        list(threads.map(start, range(THREADS)))
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_ask_for_one_token_when_there_is_none_and_for_one_more_when_it_is_revoked(
+def test_threads_cause_one_token_request_at_first_and_one_after_each_revocation(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], share: bool
 ) -> None:
-    """Through one client, or each through its own, as several hooks of a task do."""
+    """They share a client, or have one each, like several hooks of a task."""
     with Sandbox(small_catalogue) as sandbox:
         tokens = TokenCache()
         one = make_client(sandbox, tokens=tokens)
@@ -51,10 +51,10 @@ def test_ask_for_one_token_when_there_is_none_and_for_one_more_when_it_is_revoke
             sandbox.revoke_tokens()
 
 
-def test_see_no_failed_call_while_tokens_live_for_two_seconds(
+def test_no_call_fails_while_tokens_live_for_two_seconds(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], request: pytest.FixtureRequest
 ) -> None:
-    """`make threads DURATION=60` does it for a minute."""
+    """`make threads DURATION=60` runs it for a minute."""
     seconds = float(os.environ.get("DURATION", "5"))
     with Sandbox(small_catalogue, token_lifetime=2) as sandbox:
         client = make_client(sandbox)
@@ -73,15 +73,15 @@ def test_see_no_failed_call_while_tokens_live_for_two_seconds(
             f"{THREADS} threads, {seconds:g} s: {calls} calls, {tokens} tokens, "
             f"{refused} expired on the way, 0 failed calls",
         )
-    # What failed would have been raised. A token that expires on the way is replaced, and the call repeated.
+    # A failed call would have been raised; one whose token expires on the way is repeated with a new one.
     assert 2 <= tokens <= seconds / 1.8 + 2 + refused
     assert calls > THREADS
 
 
-def test_announce_a_new_token_once_and_by_one_thread_at_a_time(
+def test_new_token_is_announced_once_and_by_one_thread_at_a_time(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
 ) -> None:
-    """Airflow passes it on to its supervisor, by a channel that older versions let threads tangle."""
+    """Airflow sends it to its supervisor; in older versions that channel is not safe between threads."""
     busy = threading.Lock()
     announced: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Values of any kind in words that can be shown."""
+"""Text for people: any value on one printable line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from airflow_provider_contensis.utils.text import as_text, show
 HUGE = 10**5_000
 
 
-def test_a_message_is_one_line_that_prints() -> None:
+def test_message_is_one_printable_line() -> None:
     error = ContensisError("He said\r\nERROR all is lost\x1b[2J\u202e\ud800. Caf\u00e9.")
     assert str(error) == r"He said\r\nERROR all is lost\x1b[2J\u202e\ud800. Caf" + "\u00e9."
     assert error.message == str(error)
 
 
-def test_a_message_without_end_loses_its_middle() -> None:
+def test_long_message_loses_its_middle() -> None:
     text = str(ContensisError("What " + "\x00" * 10_000 + " to do."))
     assert len(text) < 2_000
     assert text.startswith("What ")

@@ -1,4 +1,4 @@
-"""Times as Contensis writes them, and as people do."""
+"""Times, as Contensis and people write them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from airflow_provider_contensis.export.times import as_datetime, query_time, sor
         (datetime(2031, 4, 2, 1, tzinfo=timezone(timedelta(hours=1))), "2031-04-02T00:00:00Z"),
     ],
 )
-def test_a_time_becomes_an_operand_in_utc_and_keeps_its_digits(value: object, expected: str) -> None:
+def test_time_becomes_an_operand_in_utc_and_keeps_its_digits(value: object, expected: str) -> None:
     assert query_time("changed_from", value) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["", "None", "yesterday", "2031-13-02", "2031-04-02T25:00:00Z", "2031-04-02T00:00:00+99:99", 7]
 )
-def test_what_is_no_time_is_refused_by_the_argument_s_name(value: object) -> None:
+def test_invalid_time_is_refused_with_the_name_of_the_argument(value: object) -> None:
     with pytest.raises(ConfigurationError, match="changed_from must be an ISO 8601 time"):
         query_time("changed_from", value)
 
 
-def test_times_sort_by_time_though_trailing_zeros_are_dropped() -> None:
+def test_times_sort_correctly_without_trailing_zeros() -> None:
     in_order = [
         "2024-10-04T11:09:19Z",
         "2024-10-04T11:09:19.7Z",
@@ -48,11 +48,11 @@ def test_times_sort_by_time_though_trailing_zeros_are_dropped() -> None:
     assert sorted(in_order, key=sort_key) == in_order
 
 
-def test_an_unreadable_time_sorts_without_failing() -> None:
+def test_unreadable_time_sorts_without_failing() -> None:
     assert sort_key("soon") == "soon"
     assert as_datetime("soon") is None
     assert as_datetime(None) is None
 
 
-def test_a_time_is_read_to_the_microsecond() -> None:
+def test_time_is_read_to_the_microsecond() -> None:
     assert as_datetime("2024-10-04T11:09:30.5492109Z") == datetime(2024, 10, 4, 11, 9, 30, 549210, UTC)
