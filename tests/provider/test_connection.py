@@ -79,12 +79,8 @@ def test_verify_as_text_or_truth(verify: object, expected: bool) -> None:
     assert settings({"verify": verify}).verify is expected
 
 
-def test_proxies_as_json_text_and_fields_with_the_prefix_of_old_connections() -> None:
-    read = settings(
-        {"extra__contensis__proxies": '{"https": "http://p:1"}', "extra__contensis__project_id": "w"}
-    )
-    assert read.proxies == {"https": "http://p:1"}
-    assert read.project_id == "w"
+def test_proxies_may_be_json_text() -> None:
+    assert settings({"proxies": '{"https": "http://p:1"}'}).proxies == {"https": "http://p:1"}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +118,7 @@ def test_a_wrong_field_is_named(extra: object, fields: dict[str, Any], words: st
 
 def test_a_field_that_means_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
     settings({"project": "website", "__extra": ""})
-    assert "fields that mean nothing here: __extra, project" in caplog.text
-    assert "project_id" in caplog.text
+    assert "unknown fields: __extra, project. Known fields: project_id, proxies" in caplog.text
 
 
 def test_the_settings_show_no_secret() -> None:

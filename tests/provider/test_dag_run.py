@@ -157,10 +157,10 @@ def test_the_example_of_the_hook_passes_on_what_it_read(
         ("{{ data_interval_start }}", "'data_interval_start' is undefined"),
         (
             "{{ data_interval_start | default('') }}",
-            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, but is ''. "
-            "The run has no such time",
+            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not ''. "
+            "This run has no such time",
         ),
-        ("{{ dag_run.logical_date }}", "but is 'None'. The run has no such time"),
+        ("{{ dag_run.logical_date }}", "not 'None'. This run has no such time"),
     ],
 )
 def test_a_run_without_a_logical_date_says_which_time_it_lacks(
@@ -313,8 +313,8 @@ def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_
         connect(sandbox)
         assert run(dag).state == "success"
     told = "".join(capfd.readouterr()) + caplog.text
-    assert seen == [[] if start_over else [".spool"]]
-    assert ("windows were read by an earlier try" in told) is not start_over
+    assert seen == [[] if start_over else [".checkpoint"]]
+    assert ("Resuming: an earlier attempt has read" in told) is not start_over
     again = asked_again(away.asked, 25)
     assert again == len(set(away.asked[:25])) if start_over else again <= IN_FLIGHT
     assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
@@ -351,8 +351,8 @@ def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalo
         if (window := window_of(request)) is not None:
             asked.append(window)
             if len(asked) == 25:
-                [spool] = folder.glob(".*.spool")
-                os.kill(process_with(spool), signal.SIGKILL)
+                [checkpoint] = folder.glob(".*.checkpoint")
+                os.kill(process_with(checkpoint), signal.SIGKILL)
 
     dag = KILLED_DAG.replace("DESTINATION", repr(f"{folder}/x.jsonl"))
     with (
@@ -362,7 +362,7 @@ def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalo
         state = airflow.run("killed")
         told = airflow.task_log("export")
     assert state == "success", told
-    assert "windows were read by an earlier try" in told
+    assert "Resuming: an earlier attempt has read" in told
     assert asked_again(asked, 25) <= IN_FLIGHT
     assert sorted((folder / "x.jsonl").read_bytes().splitlines()) == sorted(small_catalogue.entries())
     assert [path.name for path in folder.iterdir()] == ["x.jsonl"]

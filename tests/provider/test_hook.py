@@ -64,7 +64,9 @@ class TestTheHook:
         self, iso_sandbox: Sandbox, connect: Callable[..., None]
     ) -> None:
         connect(iso_sandbox, {"project_id": None})
-        with pytest.raises(ConfigurationError, match="give project_id, or fill in 'Project'"):
+        with pytest.raises(
+            ConfigurationError, match="No project: set project_id, or 'Project' in the connection"
+        ):
             ContensisHook().get_project()
         assert ContensisHook(project_id="isoCodes").get_project()
 
@@ -178,7 +180,7 @@ class TestTheTestButton:
         connect(iso_sandbox, {"project_id": ""})
         ok, message = ContensisHook().test_connection()
         assert ok
-        assert "each task has to name one (the key can see isoCodes)" in message
+        assert "no default project: set project_id in every task (the key can see isoCodes)" in message
 
     def test_has_a_message_of_its_own_for_each_cause_of_failure(
         self,
@@ -244,9 +246,9 @@ class TestTheTestButton:
             connect(sandbox, host="http://cms-example.cloud.contensis.com", port=None)
             press("plain http", "in the clear")
             connect(sandbox, {"scopes": "Entry_Read Everything"})
-            press("an unknown scope", "check 'Scopes'")
+            press("an unknown scope", "remove scopes from 'Scopes'")
             connect(sandbox, {"project_id": "another"})
-            press("an unknown project", "'Project' names 'another', which the API key can't see")
+            press("an unknown project", "'Project' is 'another', which the API key cannot see")
             connect(sandbox)
         press("a closed port", "refuses connections")
 
@@ -273,14 +275,14 @@ class TestTheTestButton:
             connect(sandbox, {"project_id": "another"})
             assert ContensisHook().test_connection() == (
                 False,
-                "'Project' names 'another', which the API key can't see; it can see synthetic. "
-                f"What works: {sandbox.url} answers; the identity provider gives a token for API key "
+                "'Project' is 'another', which the API key cannot see; it can see synthetic. "
+                f"Passed: {sandbox.url} answers; the identity provider grants a token for API key "
                 "'Sandbox key' with scopes ContentType_Read Entry_Read Project_Read.",
             )
             connect(sandbox, login=" ")
             assert ContensisHook().test_connection() == (
                 False,
-                "'Client ID' is empty: it is part of the API key made in Contensis.",
+                "'Client ID' is empty: copy it from the API key in Contensis.",
             )
 
     def test_tells_a_key_that_sees_no_project_to_be_assigned_to_a_role(

@@ -55,7 +55,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ({"destination": "/data/films.docx"}, "does not tell a file format"),
+            ({"destination": "/data/films.docx"}, "Cannot tell the file format from destination"),
             ({"version_status": "draft"}, "version_status must be one of published, latest"),
             ({"data_format": "form"}, "data_format must be one of entry, asset"),
             ({"api": "graphql"}, "api must be one of management, delivery"),
@@ -68,15 +68,18 @@ class TestArguments:
             ({"content_type_id": [nested(20_000)]}, "content_type_id must be a name"),
             ({"page_size": 10**5_000}, "page_size must be"),
             ({"changed_from": 10**5_000}, "changed_from must be an ISO 8601 time"),
-            ({"where": [{}]}, "where must hold search clauses"),
-            ({"where": ["film"]}, "where must hold search clauses"),
+            ({"where": [{}]}, "where must contain search clauses only"),
+            ({"where": ["film"]}, "where must contain search clauses only"),
             ({"fields": ""}, "fields must be a name"),
             ({"changed_from": "yesterday"}, "changed_from must be an ISO 8601 time"),
             ({"changed_from": "2031-01-02", "changed_to": "2031-01-01"}, "must be earlier than changed_to"),
             ({"link_depth": 1}, "link_depth needs api='delivery'"),
             ({"link_depth": 11, "api": "delivery"}, "link_depth must be a whole number from 0 to 10"),
             ({"field_link_depths": {"director": 1}}, "field_link_depths needs api='delivery'"),
-            ({"field_link_depths": "director", "api": "delivery"}, "field_link_depths must hold a depth"),
+            (
+                {"field_link_depths": "director", "api": "delivery"},
+                "field_link_depths must map field paths to depths",
+            ),
             ({"field_link_depths": {"director": 11}, "api": "delivery"}, "'director'.*from 0 to 10"),
             ({"page_size": 0}, "page_size must be a whole number from 1 to 10,000"),
             ({"page_size": 10_001}, "page_size must be"),
@@ -84,8 +87,8 @@ class TestArguments:
             ({"max_concurrent_requests": "many"}, "max_concurrent_requests must be"),
             ({"compression": "rar"}, "compression must be one of gz"),
             ({"parquet_mode": "wide"}, "parquet_mode must be one of typed, raw"),
-            ({"misfits": "drop"}, "misfits must be one of fail, raw"),
-            ({"guard_formulas": "perhaps"}, "guard_formulas must be one of true, false"),
+            ({"on_type_mismatch": "drop"}, "on_type_mismatch must be one of fail, raw"),
+            ({"escape_formulas": "perhaps"}, "escape_formulas must be one of true, false"),
             ({"start_over": "perhaps"}, "start_over must be one of true, false"),
             ({"file_format": "xml"}, "file_format must be one of jsonl, json, csv, parquet"),
         ],
@@ -125,12 +128,12 @@ class TestArguments:
         connect(iso_sandbox)
         for fields in (["titel"], "name,alpha2"):
             made = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="country", fields=fields)
-            with pytest.raises(AirflowFailException, match="fields names .*alpha2"):
+            with pytest.raises(AirflowFailException, match="fields contains .*alpha2"):
                 made.execute(CONTEXT)
 
     def test_that_name_no_airflow_connection_fail_the_task_for_good(self, tmp_path: Path) -> None:
         made = operator(destination=f"{tmp_path}/x.jsonl", contensis_conn_id="there_is_none")
-        with pytest.raises(AirflowFailException, match="no such Airflow connection.*there_is_none"):
+        with pytest.raises(AirflowFailException, match="Airflow connection does not exist.*there_is_none"):
             made.execute(CONTEXT)
 
     def test_may_be_another_task_s_output(self) -> None:

@@ -196,7 +196,7 @@ def test_what_a_dag_file_imports_leaves_the_heavy_libraries_alone() -> None:
 
 def test_importing_the_ground_floor_does_not_import_airflow() -> None:
     code = (
-        "import sys, airflow_provider_contensis.export.entries, airflow_provider_contensis.sandbox; "
+        "import sys, airflow_provider_contensis.export.pipeline, airflow_provider_contensis.sandbox; "
         "sys.exit('airflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,7 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
-from airflow_provider_contensis.export.storage import base as storage
+from airflow_provider_contensis.export.storage import object_store
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -195,7 +195,7 @@ def test_what_a_killed_export_left_is_ended_once_it_was_idle_for_long(
     idle: timedelta,
 ) -> None:
     """An upload can't be locked: one that moves may be somebody's who is at work."""
-    monkeypatch.setattr(storage, "_LONG_IDLE", idle)
+    monkeypatch.setattr(object_store, "LONG_IDLE", idle)
     for key in ("entries.jsonl", "entries.jsonl.gz"):
         bucket.Object(key).initiate_multipart_upload().Part(1).upload(Body=b"half")
     connect(iso_sandbox)

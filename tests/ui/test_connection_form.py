@@ -93,7 +93,7 @@ def test_a_url_with_a_path_is_answered_with_what_to_write_instead(
 ) -> None:
     connections.add(changed(sandbox, host=f"{sandbox.url}/authenticate/connect/token"))
     expect(connections.press_test()).to_contain_text(
-        f"'Contensis URL or alias' must be the root of the environment, without anything after the host: "
+        f"'Contensis URL or alias' must be the root of the environment, with nothing after the host: "
         f"write {sandbox.url}"
     )
 
@@ -115,9 +115,9 @@ def test_a_connection_that_airflow_refuses_for_want_of_a_port_passes_once_it_has
 
 REASONS = {
     "a wrong secret": "check 'Client ID' and 'Shared secret'",
-    "a scope that the key may not have": "check 'Scopes'",
-    "a project that is not there": "'Project' names 'another', which the API key can't see",
-    "a host that nobody has": "is not known: check the connection's host",
+    "a scope that the key may not have": "remove scopes from 'Scopes'",
+    "a project that is not there": "'Project' is 'another', which the API key cannot see",
+    "a host that nobody has": "Cannot resolve the host name of",
     "a host that refuses connections": "refuses connections",
     "a host that does not answer": "did not answer within 2 seconds",
     "a certificate that nobody trusts": "is not trusted (self-signed certificate)",

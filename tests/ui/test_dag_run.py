@@ -44,8 +44,10 @@ def test_a_run_triggered_in_the_browser_succeeds_and_its_log_tells_how(
     assert airflow.extra_links(DAG_ID, "export") == {"Contensis": sandbox.url}
     served = list(sandbox.catalogue.entries("published"))
     log = page.get_by_test_id("virtualized-list")
-    expect(log).to_contain_text(f"Plan: {len(served):,} entries; content types country, currency")
-    expect(log).to_contain_text(re.compile(rf"Read [\d,]+ of {len(served):,} entries \(\d+ %\)"))
+    expect(log).to_contain_text(
+        re.compile(rf"Plan: {len(served):,} entries in \d+ windows; content types: country, currency")
+    )
+    expect(log).to_contain_text(re.compile(rf"Read [\d,]+ of {len(served):,} entries \(\d+%\)"))
     expect(log).to_contain_text(f"Proof: {len(served):,} distinct (sys.id, sys.language)")
     assert sorted((exports / "entries.jsonl").read_bytes().splitlines()) == sorted(served)
 
