@@ -1,4 +1,4 @@
-"""What `make` says when it can't do what it is asked for."""
+"""What `make` prints if something that it needs is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_browser_tests_say_in_one_sentence_that_a_browser_is_missing() -> None:
+def test_browser_tests_report_missing_browser_in_one_sentence() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "test-ui", "CHROMIUM=there-is-none"],
         cwd=ROOT,

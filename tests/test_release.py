@@ -41,7 +41,7 @@ def release(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_it_sets_the_version_dates_the_changelog_commits_and_tags(checkout: Path) -> None:
+def test_release_sets_version_dates_changelog_commits_and_tags(checkout: Path) -> None:
     done = release(checkout, "0.2.0")
     assert done.returncode == 0, done.stderr
     assert '__version__ = "0.2.0"' in (checkout / "airflow_provider_contensis" / "__init__.py").read_text()
@@ -52,21 +52,21 @@ def test_it_sets_the_version_dates_the_changelog_commits_and_tags(checkout: Path
     assert git(checkout, "status", "--porcelain") == ""
 
 
-def test_the_first_release_may_have_the_version_that_stands_there(checkout: Path) -> None:
+def test_first_release_may_keep_current_version(checkout: Path) -> None:
     assert release(checkout, "0.1.0").returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["next"], ["1.2"], ["v1.2.3"]])
-def test_it_wants_a_version_of_three_numbers(checkout: Path, arguments: list[str]) -> None:
+def test_version_must_have_three_numbers(checkout: Path, arguments: list[str]) -> None:
     assert "three numbers" in release(checkout, *arguments).stderr
 
 
-def test_it_refuses_what_is_not_committed(checkout: Path) -> None:
+def test_uncommitted_changes_are_refused(checkout: Path) -> None:
     (checkout / "new.txt").write_text("")
     assert "not committed" in release(checkout, "0.2.0").stderr
 
 
-def test_it_refuses_a_version_that_is_not_later_and_a_release_of_nothing(checkout: Path) -> None:
+def test_older_version_and_empty_release_are_refused(checkout: Path) -> None:
     assert release(checkout, "0.10.0").returncode == 0
     assert "nothing unreleased" in release(checkout, "0.11.0").stderr
     (checkout / "CHANGELOG.md").write_text(CHANGES)

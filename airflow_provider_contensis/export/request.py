@@ -145,7 +145,7 @@ def entry_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
         raise ConfigurationError(
             f"changed_from ({query.changed_from}) must be earlier than changed_to ({query.changed_to}). "
             "In Airflow 3, the interval of a cron schedule has no length: "
-            "see 'Only what has changed' in the README."
+            "see 'Incremental exports' in the README."
         )
     if query.api != "delivery":
         for name in ("link_depth", "field_link_depths"):

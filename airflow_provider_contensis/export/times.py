@@ -25,7 +25,7 @@ def query_time(argument: str, value: object) -> str:
     utc = _in_utc(text)
     if utc is None:
         hint = (
-            " This run has no such time: see 'Only what has changed' in the README."
+            " This run has no such time: see 'Incremental exports' in the README."
             if text in {"", "None"}
             else ""
         )

@@ -1,4 +1,4 @@
-"""What is written for users, taken apart: pages, their blocks of code, links and headings."""
+"""The pages for users, parsed: code blocks, links, headings and tables."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FENCED = re.compile(r"^```(\w*)(?: title=\"(.+?)\")?\n(.*?)^```$", re.DOTALL | 
 
 
 class Block(NamedTuple):
-    """A block of code.
+    """A code block.
 
     :param line: where it begins.
-    :param title: the file that it is to be saved as, if it says so.
+    :param title: the file name to save it as, if it has one.
     """
 
     page: Path
@@ -35,7 +35,7 @@ class Block(NamedTuple):
 
     @property
     def is_included(self) -> bool:
-        """Whether it only names the file that mkdocs puts in its place."""
+        """Whether it only names a file, which mkdocs includes."""
         return self.text.startswith("--8<--")
 
     @property
@@ -48,14 +48,14 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a shell block, each in one piece however many lines it takes."""
+        """The commands of a shell block, each in one string even if it spans lines."""
         commands: list[str] = []
         pending = ""
         for line in self.text.splitlines(keepends=True):
             pending += line
             try:
                 words = shlex.split(pending, comments=True)
-            except ValueError:  # a quotation that goes on
+            except ValueError:  # an open quotation mark
                 continue
             if not pending.endswith("\\\n"):
                 commands += [pending] if words else []
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the blocks of code of a page, in order."""
+    """Return the code blocks of a page, in order."""
     text = page.read_text()
     return [
         Block(page, text[: match.start()].count("\n") + 1, match[1], match[2], match[3])
@@ -76,7 +76,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def each(chosen: Callable[[Block], bool]) -> pytest.MarkDecorator:
-    """Run a test for each block that is chosen, named by its file and line."""
+    """Run a test for each chosen block, named by its file and line."""
     found = [block for block in BLOCKS if chosen(block)]
     assert found
     names = [f"{block.page.relative_to(ROOT)}:{block.line}" for block in found]
@@ -84,7 +84,7 @@ def each(chosen: Callable[[Block], bool]) -> pytest.MarkDecorator:
 
 
 def prose(page: Path) -> str:
-    """Return a page without its blocks of code."""
+    """Return a page without its code blocks."""
     return _FENCED.sub("", page.read_text())
 
 
@@ -95,7 +95,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def section(page: Path, heading: str) -> str:
-    """Return what stands under a heading, up to the next of its level."""
+    """Return the text under a heading, up to the next of its level."""
     [found] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
     return str(found)
 

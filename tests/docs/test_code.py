@@ -1,4 +1,4 @@
-"""What README and documentation show works when it is pasted: every block of code is tried."""
+"""Every code block of the README and the documentation works when it is pasted."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.sandbox import Sandbox
 
-WRITTEN_TO = "/data/contensis"
+FOLDER = "/data/contensis"
 HAS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
 SANDBOX = "python -m airflow_provider_contensis.sandbox"
-SHOWN = ConnectionSettings(
+SETTINGS = ConnectionSettings(
     root_url="https://cms-example.cloud.contensis.com",
     client_id="0b6f3c52-8d0a-4d5e-9c57-2f1f6f0c1a10",
     client_secret="the-shared-secret",
@@ -42,8 +42,8 @@ SHOWN = ConnectionSettings(
 
 
 def pasted(block: Block) -> str:
-    """Return a block of Python as a user of the Airflow at hand has to write it."""
-    old = "airflow.providers.common.compat.sdk"  # as the README tells users of Airflow 2.11
+    """Return a Python block as users of the installed Airflow have to write it."""
+    old = "airflow.providers.common.compat.sdk"  # as the README says for Airflow 2.11
     return block.text if HAS_AIRFLOW_3 else block.text.replace("airflow.sdk", old)
 
 
@@ -55,7 +55,7 @@ def is_plain(block: Block) -> bool:
     return is_python(block) and not block.is_dag and not block.is_test
 
 
-def test_every_block_is_of_a_kind_that_is_tried() -> None:
+def test_every_block_is_tested() -> None:
     for block in BLOCKS:
         where = f"{block.page.name}:{block.line}"
         assert block.language in {"bash", "ini", "python", "text"}, where
@@ -65,24 +65,24 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
 
 
 @each(lambda block: is_python(block) and block.is_dag)
-def test_a_dag_runs(
+def test_documented_dag_runs(
     block: Block,
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
     airflow_database: None,
 ) -> None:
-    """As it stands, but for the folder that it writes to."""
-    of_any_run = "run_after" in block.text
-    if of_any_run and not HAS_AIRFLOW_3:
+    """Unchanged, except for the folder that it writes to."""
+    uses_run_after = "run_after" in block.text
+    if uses_run_after and not HAS_AIRFLOW_3:
         pytest.skip("runs of Airflow 2 have no run_after")
     connect(iso_sandbox)
-    text = pasted(block).replace(WRITTEN_TO, str(tmp_path / "export"))
-    path = tmp_path / "shown.py"
-    path.write_text(re.sub(r"^(\w+\(\))$", r"made = \1", text, flags=re.MULTILINE) + "\n")
+    text = pasted(block).replace(FOLDER, str(tmp_path / "export"))
+    path = tmp_path / "pasted.py"
+    path.write_text(re.sub(r"^(\w+\(\))$", r"dag_object = \1", text, flags=re.MULTILINE) + "\n")
     names = runpy.run_path(str(path))
-    made = names.get("made") or next(value for name, value in names.items() if type(value) is names["DAG"])
-    dag_run = run(made, logical_date=None if of_any_run else datetime(2026, 3, 2, tzinfo=UTC))
+    dag = names.get("dag_object") or next(value for value in names.values() if type(value) is names["DAG"])
+    dag_run = run(dag, logical_date=None if uses_run_after else datetime(2026, 3, 2, tzinfo=UTC))
     assert dag_run.state == "success"
     [written] = (tmp_path / "export").iterdir()
     # Nothing is published in a sandbox while it runs.
@@ -90,7 +90,7 @@ def test_a_dag_runs(
 
 
 @each(is_plain)
-def test_python_runs_after_what_stands_above_it(
+def test_python_runs_after_blocks_above_it(
     block: Block, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(iso_sandbox)
@@ -101,12 +101,12 @@ def test_python_runs_after_what_stands_above_it(
 
 
 @each(lambda block: is_python(block) and block.is_test)
-def test_a_test_passes(block: Block, pytester: pytest.Pytester) -> None:
+def test_documented_test_passes(block: Block, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(pasted(block))
     pytester.runpytest_subprocess().assert_outcomes(passed=block.text.count("def test_"))
 
 
-def test_the_project_of_the_sandbox_s_page_passes_its_tests(pytester: pytest.Pytester) -> None:
+def test_project_of_sandbox_page_passes_its_tests(pytester: pytest.Pytester) -> None:
     files = [block for block in BLOCKS if block.title and block.page == DOCS / "sandbox.md"]
     for block in files:
         assert block.title
@@ -118,12 +118,12 @@ def test_the_project_of_the_sandbox_s_page_passes_its_tests(pytester: pytest.Pyt
     pytester.runpytest_subprocess().assert_outcomes(passed=tests)
 
 
-def test_files_are_shown_on_the_page_whose_project_is_tried() -> None:
+def test_only_sandbox_page_shows_files() -> None:
     assert {block.page for block in BLOCKS if block.title} == {DOCS / "sandbox.md"}
 
 
 @each(lambda block: block.is_included)
-def test_what_is_included_is_an_example_that_is_run(block: Block) -> None:
+def test_included_example_is_run_by_tests(block: Block) -> None:
     [name] = re.findall(r'^--8<-- "dags_examples/(\w+\.py)"\n$', block.text)
     assert (ROOT / "dags_examples" / name).exists()
     runs = (ROOT / "tests" / "provider" / module for module in ("test_dag_run.py", "test_s3.py"))
@@ -131,22 +131,22 @@ def test_what_is_included_is_an_example_that_is_run(block: Block) -> None:
 
 
 @each(lambda block: "export AIRFLOW_CONN_" in block.text)
-def test_a_connection_s_line_is_read_by_the_hook(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_reads_exported_connection(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     line = bash(f'{block.text}\nprintf %s "$AIRFLOW_CONN_CONTENSIS_DEFAULT"')
     monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", line)
-    assert ContensisHook().settings == SHOWN
+    assert ContensisHook().settings == SETTINGS
 
 
 @each(lambda block: "airflow connections add" in block.text)
-def test_a_connection_that_is_added_is_read_by_the_hook(
+def test_hook_reads_added_connection(
     block: Block, no_connections: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The command line would make up a key of its own for the password.
+    # The command line would encrypt the password with a key of its own.
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     bash(block.text)
     [connection] = no_connections()
     assert connection.conn_id == "contensis_default"
-    assert ConnectionSettings.from_connection(connection) == SHOWN
+    assert ConnectionSettings.from_connection(connection) == SETTINGS
 
 
 @each(
@@ -154,7 +154,7 @@ def test_a_connection_that_is_added_is_read_by_the_hook(
         block.language == "bash" and "airflow " in block.text and "airflow connections add" not in block.text
     )
 )
-def test_airflow_s_lines_run(
+def test_airflow_commands_run(
     block: Block,
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
@@ -165,16 +165,16 @@ def test_airflow_s_lines_run(
     """With the README's first DAG in the DAGs folder."""
     connect(iso_sandbox)
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
-    first = next(shown for shown in BLOCKS if shown.page == README and shown.is_dag)
-    (tmp_path / "first.py").write_text(pasted(first).replace(WRITTEN_TO, str(tmp_path / "export")))
-    said = bash(block.text)
-    assert ("connections test" in block.text) <= ("Connection success!" in said)
+    first = next(other for other in BLOCKS if other.page == README and other.is_dag)
+    (tmp_path / "first.py").write_text(pasted(first).replace(FOLDER, str(tmp_path / "export")))
+    output = bash(block.text)
+    assert ("connections test" in block.text) <= ("Connection success!" in output)
     assert ("dags test" in block.text) <= (tmp_path / "export" / "entries.jsonl.gz").exists()
 
 
 @each(lambda block: SANDBOX in block.text)
-def test_a_sandbox_s_line_serves(block: Block) -> None:
-    """On any free port, as the usual one may be taken."""
+def test_sandbox_command_serves(block: Block) -> None:
+    """On any free port, as the default one may be taken."""
     [command] = block.commands
     words = [sys.executable, *shlex.split(command)[1:], "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
@@ -186,7 +186,7 @@ def test_a_sandbox_s_line_serves(block: Block) -> None:
             process.terminate()
 
 
-def test_what_is_installed_exists() -> None:
+def test_installed_packages_and_extras_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [command for block in BLOCKS for command in block.commands if command.startswith("pip install")]
     assert len(lines) > 2
@@ -196,7 +196,7 @@ def test_what_is_installed_exists() -> None:
         assert not extra or extra in project["optional-dependencies"]
 
 
-def test_the_commands_are_those_of_the_makefile() -> None:
+def test_make_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     commands = re.findall(r"^make (\w+)|`make (\w+)`", README.read_text(), flags=re.MULTILINE)
     assert len(commands) >= 4
@@ -206,7 +206,7 @@ def test_the_commands_are_those_of_the_makefile() -> None:
 
 @pytest.fixture
 def no_connections(airflow_database: None) -> Iterator[Callable[[], list[Any]]]:
-    """Airflow's database without a connection; return what lists those that are there later."""
+    """Remove all connections from Airflow's database; yield a function that lists them."""
     from airflow.models.connection import Connection
     from airflow.utils.session import create_session
 
@@ -214,17 +214,17 @@ def no_connections(airflow_database: None) -> Iterator[Callable[[], list[Any]]]:
         with create_session() as session:
             session.query(Connection).delete()
 
-    def found() -> list[Any]:
+    def listed() -> list[Any]:
         with create_session() as session:
             return list(session.query(Connection).all())
 
     clear()
-    yield found
+    yield listed
     clear()
 
 
 def bash(script: str) -> str:
-    """Run a script as if it were pasted; return what it printed."""
+    """Run a script as if it were pasted; return its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-e"],

@@ -1,4 +1,4 @@
-"""What README and documentation say agrees with the code: names, messages, files, links."""
+"""The README and the documentation agree with the code: names, messages, files, links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PACKAGE = ROOT / "airflow_provider_contensis"
 EXPORTING = DOCS / "exporting.md"
-AIRFLOWS_OWN = {
+AIRFLOW_MESSAGES = {
     "Bad Request",
     "Test connection feature is disabled",
     "'data_interval_start' is undefined",
@@ -34,12 +34,12 @@ MESSAGES = [
 
 
 def sources() -> str:
-    """Return all code, its strings in one piece."""
+    """Return the code of the package, its adjacent strings joined."""
     return " ".join(re.sub(r'"\s+f?"', "", module.read_text()) for module in PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_links_to_exists(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", prose(page)):
         target, _, anchor = link.partition("#")
         path = (page.parent / target).resolve() if target else page
@@ -48,31 +48,31 @@ def test_what_a_page_links_to_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_includes_exists(page: Path) -> None:
+def test_includes_exist(page: Path) -> None:
     for path, part in re.findall(r'^--8<-- "([^":]+):?(\w*)"$', page.read_text(), flags=re.MULTILINE):
         text = (ROOT / path).read_text()
         assert not part or {f"[start:{part}]", f"[end:{part}]"} <= set(re.findall(r"\[\w+:[\w-]+\]", text))
 
 
-def test_every_page_is_in_the_navigation() -> None:
+def test_every_page_is_in_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in PAGES[1:]:
         assert str(page.relative_to(DOCS)) in navigation
 
 
-def test_files_that_are_named_exist_and_every_example_is_named() -> None:
+def test_named_files_exist_and_every_example_is_named() -> None:
     named = {
         name
         for page in PAGES
-        for name in re.findall(r"\b(?:dags_examples|tests)/\w+\.py", page.read_text())
-        if page.name != "sandbox.md"  # the files of its project are shown, not ours
+        for name in re.findall(r"\b(?:dags_examples|tests)/[\w/]+\.py", page.read_text())
+        if page.name != "sandbox.md"  # it shows the files of another project
     }
     for name in named:
         assert (ROOT / name).exists(), name
     assert {str(path.relative_to(ROOT)) for path in ROOT.glob("dags_examples/*.py")} <= named
 
 
-def test_the_map_of_the_code_names_what_is_there() -> None:
+def test_map_of_the_code_names_existing_files() -> None:
     [tree] = [block.text for block in BLOCKS if block.page == DOCS / "internals.md"]
     folders: list[str] = []
     files = 0
@@ -86,29 +86,30 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     assert files > 20
 
 
-def test_every_field_of_the_connection_s_form_is_told() -> None:
+def test_every_field_of_the_form_is_documented() -> None:
     [connection_type] = get_provider_info()["connection-types"]
-    told = " ".join(cells[0] for cells in rows(section(README, "The connection"), "field"))
+    documented = " ".join(cells[0] for cells in rows(section(README, "The connection"), "field"))
     labels = connection_type["ui-field-behaviour"]["relabeling"].items()
     extra = [(name, field["label"]) for name, field in connection_type["conn-fields"].items()]
     for name, label in [*labels, *extra]:
-        assert label in told
-        assert f"(`{name}`" in told
+        assert label in documented
+        assert f"(`{name}`" in documented
 
 
 @pytest.mark.parametrize("argument", ContensisExportEntriesOperator.template_fields)
-def test_an_argument_of_the_export_is_told(argument: str) -> None:
-    told = [name for cells in rows(EXPORTING.read_text(), "argument") for name in cells[0].split(", ")]
-    assert told.count(f"`{argument}`") == 1
+def test_argument_of_export_is_documented(argument: str) -> None:
+    table = rows(EXPORTING.read_text(), "argument")
+    documented = [name for cells in table for name in cells[0].split(", ")]
+    assert documented.count(f"`{argument}`") == 1
 
 
 @pytest.mark.parametrize("argument", ContensisExportContentTypesOperator.template_fields)
-def test_an_argument_of_the_export_of_content_types_is_told(argument: str) -> None:
+def test_argument_of_content_types_export_is_documented(argument: str) -> None:
     text = section(EXPORTING, "The definitions of the content types")
     assert f"`{argument}`" in text or argument == "destination"
 
 
-def test_every_key_of_the_result_is_told(
+def test_every_key_of_the_result_is_documented(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     from tests.provider.test_operator import CONTEXT, operator
@@ -117,31 +118,31 @@ def test_every_key_of_the_result_is_told(
     result = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="currency", language="cy").execute(
         CONTEXT
     )
-    told = re.findall(r"`(\w+)`", section(EXPORTING, "What comes back").partition(". ")[0])
-    # The first mention counts: that of changed_from explains the watermark, too.
-    assert set(told) == set(result) | set(result["files"][0])
+    documented = re.findall(r"`(\w+)`", section(EXPORTING, "What comes back").partition(". ")[0])
+    # A set: changed_from is named twice, also to explain the watermark.
+    assert set(documented) == set(result) | set(result["files"][0])
 
 
-@pytest.mark.parametrize("message", [each for each in MESSAGES if each not in AIRFLOWS_OWN])
-def test_a_message_that_is_explained_exists(message: str) -> None:
+@pytest.mark.parametrize("message", [each for each in MESSAGES if each not in AIRFLOW_MESSAGES])
+def test_explained_message_exists(message: str) -> None:
     code = sources()
     for piece in message.split("…"):
         assert piece.strip() in code, piece
 
 
-def test_a_message_is_explained_once() -> None:
+def test_message_is_explained_once() -> None:
     assert len(MESSAGES) > 40
     assert sorted(set(MESSAGES)) == sorted(MESSAGES)
 
 
-def test_a_message_that_sends_to_the_readme_finds_its_section() -> None:
+def test_readme_has_section_that_message_names() -> None:
     headings = re.findall(r"see '([^']+)' in the README", sources())
     assert headings
     for heading in headings:
         assert f"## {heading}\n" in README.read_text()
 
 
-def test_cited_headings_of_the_api_page_exist() -> None:
+def test_cited_headings_of_api_page_exist() -> None:
     headings = set(re.findall(r"^#+ (.+)$", prose(DOCS / "contensis-api.md"), flags=re.MULTILINE))
     found = 0
     for module in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:

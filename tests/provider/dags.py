@@ -1,4 +1,4 @@
-"""Running DAGs in a real Airflow, in this process."""
+"""Run DAGs in a real Airflow, in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(dag: DAG, **arguments: Any) -> Any:
 
 
 def _sync_to_database(dag: DAG) -> None:
-    """From Airflow 3.1 on, `dag.test` wants a DAG that the database knows."""
+    """Save a DAG in the database, where `dag.test` expects it from Airflow 3.1 on."""
     try:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # 3.2 and later
     except ImportError:

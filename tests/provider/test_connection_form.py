@@ -1,4 +1,4 @@
-"""The connection form and the Test button, as each version of Airflow serves them."""
+"""The connection form and the Test button as each version of Airflow serves them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ only_airflow_3 = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def api(airflow_database: None) -> Iterator[TestClient]:
-    """Airflow 3's own API, by way of an authenticated client."""
+    """An authenticated client of Airflow 3's own API."""
     from airflow.api_fastapi.app import create_app
     from starlette.testclient import TestClient
 
@@ -37,13 +37,13 @@ def api(airflow_database: None) -> Iterator[TestClient]:
 
 
 def labels() -> dict[str, str]:
-    """Every label that the form should show, by its field."""
+    """Return the labels that the form should show, by field."""
     own = {name: spec["label"] for name, spec in FORM["conn-fields"].items()}
     return {**FORM["ui-field-behaviour"]["relabeling"], **own}
 
 
 @pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 has no form in Flask")
-def test_airflow_2_shows_the_form() -> None:
+def test_airflow_2_shows_form() -> None:
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
@@ -60,7 +60,7 @@ def test_airflow_2_shows_the_form() -> None:
 
 
 @only_airflow_3
-def test_airflow_3_serves_the_form(api: TestClient) -> None:
+def test_airflow_3_serves_form(api: TestClient) -> None:
     [served] = [
         each for each in api.get("/ui/connections/hook_meta").json() if each["connection_type"] == "contensis"
     ]
@@ -76,9 +76,7 @@ def test_airflow_3_serves_the_form(api: TestClient) -> None:
 
 
 @only_airflow_3
-def test_the_test_button_of_airflow_3_says_what_the_hook_says(
-    api: TestClient, small_catalogue: Catalogue
-) -> None:
+def test_button_of_airflow_3_returns_message_of_hook(api: TestClient, small_catalogue: Catalogue) -> None:
     with Sandbox(small_catalogue) as sandbox:
         body = {"connection_id": "contensis_default", **as_the_form_sends(sandbox)}
         passed = api.post("/api/v2/connections/test", json=body).json()
@@ -91,6 +89,6 @@ def test_the_test_button_of_airflow_3_says_what_the_hook_says(
 
 
 def as_the_form_sends(sandbox: Sandbox) -> dict[str, Any]:
-    """Untouched fields of our own are null, an untouched port is 0."""
+    """Return a sandbox's connection as the form sends it: untouched fields of our own are null."""
     extra = {**dict.fromkeys(FORM["conn-fields"]), **sandbox.connection["extra"]}
     return {**sandbox.connection, "schema": "", "extra": json.dumps(extra)}

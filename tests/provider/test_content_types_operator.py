@@ -26,7 +26,7 @@ def operator(**arguments: Any) -> ContensisExportContentTypesOperator:
     )
 
 
-def test_it_writes_every_definition_as_served(
+def test_export_writes_every_definition_as_served(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     connect(iso_sandbox)
@@ -39,7 +39,7 @@ def test_it_writes_every_definition_as_served(
     assert (result["bytes"], result["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_it_takes_one_data_format_only(
+def test_data_format_selects_content_types(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     connect(iso_sandbox)
@@ -49,7 +49,7 @@ def test_it_takes_one_data_format_only(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"destination": "/data/types.csv"}, "must end in .json"),
         ({"destination": ""}, "must end in .json"),
@@ -58,17 +58,17 @@ def test_it_takes_one_data_format_only(
         ({"api": "graphql"}, "api must be one of"),
     ],
 )
-def test_wrong_arguments_fail_when_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+def test_wrong_argument_fails_when_dag_is_parsed(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         operator(**arguments)
 
 
-def test_templates_are_kept_as_given_and_checked_at_the_run() -> None:
+def test_templates_are_kept_and_checked_when_task_starts() -> None:
     fields = ContensisExportContentTypesOperator.template_fields
     templates = {name: f"{{{{ {name} }}}}" for name in fields}
-    made = operator(**templates)
-    assert {name: getattr(made, name) for name in fields} == templates
+    export = operator(**templates)
+    assert {name: getattr(export, name) for name in fields} == templates
     values: Any = {**dict.fromkeys(fields, "x"), "destination": "x.json"}
-    made.render_template_fields(values)
+    export.render_template_fields(values)
     with pytest.raises(AirflowFailException, match="data_format must be one of"):
-        made.execute(CONTEXT)
+        export.execute(CONTEXT)

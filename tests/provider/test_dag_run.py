@@ -1,4 +1,4 @@
-"""Inside a real Airflow: DAGs run to their end, and the command line tests the connection."""
+"""DAG runs in a real Airflow, and the connection test of its command line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def xcom(dag_run: Any, task_id: str) -> Any:
     return dag_run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
 
 
-def test_the_example_dag_exports_everything_with_one_token(
+def test_example_dag_exports_everything_with_one_token(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -59,7 +59,7 @@ def test_the_example_dag_exports_everything_with_one_token(
     assert sorted(written) == sorted(iso_sandbox.catalogue.entries("published"))
 
 
-def test_the_example_of_formats_writes_each_of_them(
+def test_formats_example_writes_every_format(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -98,7 +98,7 @@ def test_the_example_of_formats_writes_each_of_them(
     assert len(json.loads((tmp_path / "content_types.json").read_text())) == 4
 
 
-def test_the_example_of_changes_exports_what_its_interval_holds(
+def test_changes_example_exports_its_data_interval(
     connect: Callable[[Sandbox], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue = iso_catalogue()
@@ -119,7 +119,7 @@ def test_the_example_of_changes_exports_what_its_interval_holds(
     assert [json.loads(line)["name"] for line in lines] == ["its first moment", "its last moment"]
 
 
-def test_the_mapped_example_exports_each_content_type_in_a_task_of_its_own(
+def test_mapped_example_exports_each_content_type_in_its_own_task(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -137,7 +137,7 @@ def test_the_mapped_example_exports_each_content_type_in_a_task_of_its_own(
         assert sorted(lines) == sorted(iso_sandbox.catalogue.entries(content_type_id=content_type))
 
 
-def test_the_example_of_the_hook_passes_on_what_it_read(
+def test_hook_example_returns_countries_without_official_name(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None]
 ) -> None:
     connect(iso_sandbox)
@@ -152,28 +152,28 @@ def test_the_example_of_the_hook_passes_on_what_it_read(
 
 @needs_runs_without_date
 @pytest.mark.parametrize(
-    ("changed_from", "words"),
+    ("changed_from", "message"),
     [
         ("{{ data_interval_start }}", "'data_interval_start' is undefined"),
         (
             "{{ data_interval_start | default('') }}",
-            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, but is ''. "
-            "The run has no such time",
+            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not ''. "
+            "This run has no such time",
         ),
-        ("{{ dag_run.logical_date }}", "but is 'None'. The run has no such time"),
+        ("{{ dag_run.logical_date }}", "not 'None'. This run has no such time"),
     ],
 )
-def test_a_run_without_a_logical_date_says_which_time_it_lacks(
+def test_run_without_logical_date_fails_with_missing_time(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     changed_from: str,
-    words: str,
+    message: str,
 ) -> None:
     connect(iso_sandbox)
-    with DAG("dateless", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+    with DAG("undated", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         ContensisExportEntriesOperator(
             task_id="export", destination=f"{tmp_path}/x.jsonl", changed_from=changed_from
         )
@@ -181,22 +181,24 @@ def test_a_run_without_a_logical_date_says_which_time_it_lacks(
     assert run(dag, logical_date=None).state == "failed"
     captured = capfd.readouterr()
     if AIRFLOW != (3, 0):  # its `dag.test` does not always show a task's log
-        assert words in captured.out + captured.err + caplog.text
+        assert message in captured.out + captured.err + caplog.text
     assert iso_sandbox.count() == 0
 
 
-def test_a_task_links_to_the_environment_that_it_has_read_from(
+def test_task_links_to_environment(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     links: list[str] = []
 
-    def look(context: Any, result: Any) -> None:
+    def collect_link(context: Any, result: Any) -> None:
         [link] = context["task"].operator_extra_links
         ti = context["ti"]
         links.append(link.get_link(context["task"], ti_key=getattr(ti, "key", ti)))
 
     with DAG("link", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
-        ContensisExportEntriesOperator(task_id="export", destination=f"{tmp_path}/x.jsonl", post_execute=look)
+        ContensisExportEntriesOperator(
+            task_id="export", destination=f"{tmp_path}/x.jsonl", post_execute=collect_link
+        )
     with Sandbox(small_catalogue) as sandbox:
         connect(sandbox)
         assert run(dag).state == "success"
@@ -204,17 +206,17 @@ def test_a_task_links_to_the_environment_that_it_has_read_from(
 
 
 @pytest.mark.skipif(AIRFLOW == (3, 0), reason="in Airflow 3.0's dag.test no asset is active")
-def test_an_asset_s_event_tells_what_was_written(
+def test_asset_event_describes_export(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
-    told: list[dict[str, Any]] = []
+    extras: list[dict[str, Any]] = []
     destination = f"{tmp_path}/x.jsonl"
     with DAG("outlets", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         ContensisExportEntriesOperator(
             task_id="export",
             destination=destination,
             outlets=[Asset(f"file://{destination}")],
-            post_execute=lambda context, result: told.extend(
+            post_execute=lambda context, result: extras.extend(
                 event.extra
                 for event in (context["outlet_events"][asset] for asset in context["task"].outlets)
             ),
@@ -224,13 +226,13 @@ def test_an_asset_s_event_tells_what_was_written(
         dag_run = run(dag)
     assert dag_run.state == "success"
     result = xcom(dag_run, "export")
-    [extra] = told
+    [extra] = extras
     assert extra == {name: result[name] for name in ("destination", "project_id", "entries", "watermark")}
     assert extra["entries"] == 1_200
     assert extra["watermark"]
 
 
-def test_an_export_s_result_reaches_the_next_task(
+def test_result_reaches_next_task(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:
     with DAG("result", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
@@ -255,35 +257,41 @@ def test_an_export_s_result_reaches_the_next_task(
 
 
 needs_task_state_store = pytest.mark.skipif(
-    AIRFLOW < (3, 3), reason="before Airflow 3.3 a task remembers nothing from one try to the next"
+    AIRFLOW < (3, 3), reason="Airflow before 3.3 has no task state store"
 )
 
 
-class Away:
-    """A service that is away after some pages of entries, until it is told to come back."""
+class Outage:
+    """Makes the service unavailable after some pages of entries, until `is_over` is set.
+
+    :param after: number of pages that are served before.
+    """
 
     def __init__(self, after: int) -> None:
-        self.asked: list[str] = []
-        self.is_back = False
+        self.requested: list[str] = []
+        self.is_over = False
         self._after = after
 
     def __call__(self, request: Request) -> Response | None:
         if (window := window_of(request)) is None:
             return None
-        if len(self.asked) >= self._after and not self.is_back:
+        if len(self.requested) >= self._after and not self.is_over:
             return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
-        self.asked.append(window)
+        self.requested.append(window)
         return None
 
 
-def asked_again(windows: list[str], first: int) -> int:
-    """Return for how many windows a second try has asked again, of the first so many that were asked for."""
+def requested_again(windows: list[str], first: int) -> int:
+    """Return how many windows the second attempt has requested again.
+
+    :param first: number of requests of the first attempt.
+    """
     return len(set(windows[:first]) & set(windows[first:]))
 
 
 @needs_task_state_store
 @pytest.mark.parametrize("start_over", [False, True])
-def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_to_start_over(
+def test_retry_resumes_from_checkpoint_unless_start_over_is_set(
     small_catalogue: Catalogue,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -291,11 +299,11 @@ def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_
     caplog: pytest.LogCaptureFixture,
     start_over: bool,
 ) -> None:
-    seen: list[list[str]] = []
+    suffixes: list[list[str]] = []
 
-    def retried(context: Any) -> None:
-        seen.append([path.suffix for path in tmp_path.iterdir()])
-        away.is_back = True
+    def on_retry(context: Any) -> None:
+        suffixes.append([path.suffix for path in tmp_path.iterdir()])
+        outage.is_over = True
 
     with DAG("retry", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         ContensisExportEntriesOperator(
@@ -306,17 +314,17 @@ def test_a_retry_continues_from_what_the_task_state_store_remembers_unless_told_
             params={"start_over": start_over},
             retries=1,
             retry_delay=timedelta(0),
-            on_retry_callback=retried,
+            on_retry_callback=on_retry,
         )
-    away = Away(after=25)
-    with Sandbox(small_catalogue, faults=away) as sandbox:
+    outage = Outage(after=25)
+    with Sandbox(small_catalogue, faults=outage) as sandbox:
         connect(sandbox)
         assert run(dag).state == "success"
-    told = "".join(capfd.readouterr()) + caplog.text
-    assert seen == [[] if start_over else [".spool"]]
-    assert ("windows were read by an earlier try" in told) is not start_over
-    again = asked_again(away.asked, 25)
-    assert again == len(set(away.asked[:25])) if start_over else again <= IN_FLIGHT
+    output = "".join(capfd.readouterr()) + caplog.text
+    assert suffixes == [[] if start_over else [".checkpoint"]]
+    assert ("Resuming: an earlier attempt has read" in output) is not start_over
+    again = requested_again(outage.requested, 25)
+    assert again == len(set(outage.requested[:25])) if start_over else again <= IN_FLIGHT
     assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
@@ -333,7 +341,7 @@ with DAG("killed", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
 """
 
 
-def process_with(path: Path) -> int:
+def lock_holder(path: Path) -> int:
     """Return the id of the process that has locked a file."""
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     [process] = [int(lock[4]) for lock in locks if lock[5].endswith(f":{path.stat().st_ino}")]
@@ -342,17 +350,17 @@ def process_with(path: Path) -> int:
 
 @pytest.mark.slow
 @needs_task_state_store
-def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalogue, tmp_path: Path) -> None:
-    """With scheduler, API server and tasks in processes of their own."""
+def test_killed_task_resumes_in_next_attempt(small_catalogue: Catalogue, tmp_path: Path) -> None:
+    """The scheduler, the API server and the tasks run in processes of their own."""
     folder = tmp_path / "export"
-    asked: list[str] = []
+    requested: list[str] = []
 
     def kill_in_the_middle(request: Request) -> None:
         if (window := window_of(request)) is not None:
-            asked.append(window)
-            if len(asked) == 25:
-                [spool] = folder.glob(".*.spool")
-                os.kill(process_with(spool), signal.SIGKILL)
+            requested.append(window)
+            if len(requested) == 25:
+                [checkpoint] = folder.glob(".*.checkpoint")
+                os.kill(lock_holder(checkpoint), signal.SIGKILL)
 
     dag = KILLED_DAG.replace("DESTINATION", repr(f"{folder}/x.jsonl"))
     with (
@@ -360,15 +368,15 @@ def test_a_task_that_is_killed_continues_in_its_next_try(small_catalogue: Catalo
         Deployment(tmp_path, dags={"killed.py": dag}, connection=sandbox.connection_json) as airflow,
     ):
         state = airflow.run("killed")
-        told = airflow.task_log("export")
-    assert state == "success", told
-    assert "windows were read by an earlier try" in told
-    assert asked_again(asked, 25) <= IN_FLIGHT
+        log = airflow.task_log("export")
+    assert state == "success", log
+    assert "Resuming: an earlier attempt has read" in log
+    assert requested_again(requested, 25) <= IN_FLIGHT
     assert sorted((folder / "x.jsonl").read_bytes().splitlines()) == sorted(small_catalogue.entries())
     assert [path.name for path in folder.iterdir()] == ["x.jsonl"]
 
 
-def test_refused_credentials_fail_the_task_at_once_though_retries_remain(
+def test_refused_credentials_fail_task_without_retry(
     small_catalogue: Catalogue,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
@@ -386,7 +394,7 @@ def test_refused_credentials_fail_the_task_at_once_though_retries_remain(
 
 
 @pytest.mark.parametrize(("form", "code"), [("json", 0), ("uri", 0), ("wrong", 1)])
-def test_the_command_line_tests_the_connection(small_catalogue: Catalogue, form: str, code: int) -> None:
+def test_command_line_tests_connection(small_catalogue: Catalogue, form: str, code: int) -> None:
     with Sandbox(small_catalogue) as sandbox:
         connection = {
             "json": sandbox.connection_json,
@@ -400,10 +408,10 @@ def test_the_command_line_tests_the_connection(small_catalogue: Catalogue, form:
             text=True,
             check=False,
         )
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     if code == 0:
-        assert "Connection success!" in told, told
+        assert "Connection success!" in output, output
     else:
-        assert "Connection failed!" in told, told
-        assert "check 'Client ID' and 'Shared secret'" in told
-        assert sandbox.client_secret not in told
+        assert "Connection failed!" in output, output
+        assert "check 'Client ID' and 'Shared secret'" in output
+        assert sandbox.client_secret not in output

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Connect = "Callable[..., None]"
-
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make a sandbox the default connection, some of its fields changed."""
+    """Make a sandbox the default connection, with some fields changed."""
 
     def run(sandbox: Sandbox, extra: dict[str, Any] | None = None, **fields: Any) -> None:
         connection = {**sandbox.connection, **fields}
@@ -45,57 +43,57 @@ def hook(iso_sandbox: Sandbox, connect: Callable[..., None]) -> Iterator[Contens
     hook.close()
 
 
-class TestTheHook:
-    def test_reads_its_connection_from_json_and_from_a_uri(
+class TestHook:
+    def test_connection_may_be_json_or_uri(
         self, iso_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for text in (iso_sandbox.connection_json, iso_sandbox.connection_uri):
             monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", text)
             assert ContensisHook().get_project()["id"] == "isoCodes"
 
-    def test_takes_another_connection_and_project(
+    def test_another_connection_and_project_can_be_chosen(
         self, iso_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", iso_sandbox.connection_json)
         with pytest.raises(NotFoundError):
             ContensisHook("elsewhere", project_id="another").get_project()
 
-    def test_without_a_project_says_where_to_name_one(
-        self, iso_sandbox: Sandbox, connect: Callable[..., None]
-    ) -> None:
+    def test_call_without_project_fails(self, iso_sandbox: Sandbox, connect: Callable[..., None]) -> None:
         connect(iso_sandbox, {"project_id": None})
-        with pytest.raises(ConfigurationError, match="give project_id, or fill in 'Project'"):
+        with pytest.raises(
+            ConfigurationError, match="No project: set project_id, or 'Project' in the connection"
+        ):
             ContensisHook().get_project()
         assert ContensisHook(project_id="isoCodes").get_project()
 
-    def test_reads_its_connection_once(
+    def test_connection_is_read_once(
         self, iso_sandbox: Sandbox, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(iso_sandbox)
-        asked = []
+        conn_ids = []
         original = BaseHook.get_connection
 
         def get_connection(conn_id: str) -> Any:
-            asked.append(conn_id)
+            conn_ids.append(conn_id)
             return original(conn_id)
 
         monkeypatch.setattr(ContensisHook, "get_connection", staticmethod(get_connection))
         hook = ContensisHook()
         hook.list_projects()
         hook.get_access_token()
-        assert asked == ["contensis_default"]
+        assert conn_ids == ["contensis_default"]
 
-    def test_asks_for_nothing_until_it_is_used(self) -> None:
+    def test_new_hook_does_not_read_connection(self) -> None:
         ContensisHook("there_is_no_such_connection")
 
-    def test_gives_a_session_that_is_authenticated(self, hook: ContensisHook) -> None:
+    def test_session_is_authenticated(self, hook: ContensisHook) -> None:
         assert hook.get_conn().get("/api/management/projects").json()[0]["id"] == "isoCodes"
 
-    def test_sends_any_call(self, hook: ContensisHook) -> None:
+    def test_run_sends_any_call(self, hook: ContensisHook) -> None:
         answer = hook.run("GET", "/api/delivery/projects/isoCodes/entries", params={"pageSize": 1})
         assert answer.json()["pageSize"] == 1
 
-    def test_fetches_one_token_for_all_hooks_of_the_process(
+    def test_hooks_of_one_process_share_token(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -104,13 +102,13 @@ class TestTheHook:
             assert len(tokens) == 1
             assert sandbox.count("token") == 1
 
-    def test_can_be_used_again_after_it_was_closed(self, hook: ContensisHook) -> None:
+    def test_closed_hook_can_be_used_again(self, hook: ContensisHook) -> None:
         hook.list_projects()
         hook.close()
         hook.close()
         assert hook.list_projects()
 
-    def test_gives_content_types_and_entries(self, hook: ContensisHook) -> None:
+    def test_methods_return_content_types_and_entries(self, hook: ContensisHook) -> None:
         assert len(hook.list_content_types()) == 4
         assert hook.get_content_type("country")["id"] == "country"
         where = [
@@ -123,13 +121,13 @@ class TestTheHook:
         entry = page["items"][0]
         assert hook.get_entry(entry["sys"]["id"], language="en-GB") == entry
 
-    def test_iterates_over_entries_completely(self, hook: ContensisHook, iso_sandbox: Sandbox) -> None:
+    def test_iter_entries_yields_every_entry(self, hook: ContensisHook, iso_sandbox: Sandbox) -> None:
         entries = list(hook.iter_entries(content_type_id="subdivision", page_size=1_000))
         served = iso_sandbox.catalogue.entries("published", content_type_id="subdivision")
         key = json.dumps
         assert sorted(map(key, entries)) == sorted(key(json.loads(row)) for row in served)
 
-    def test_refuses_wrong_arguments_of_an_iteration(self, hook: ContensisHook) -> None:
+    def test_iter_entries_refuses_wrong_arguments(self, hook: ContensisHook) -> None:
         with pytest.raises(ConfigurationError, match="page_size must be a whole number from 1 to 10,000"):
             next(hook.iter_entries(page_size=20_000))
 
@@ -138,22 +136,20 @@ def answering(*kinds: str, response: Response) -> Callable[[Request], Response |
     return lambda request: response if request.kind in kinds else None
 
 
-class TestTheTestButton:
-    def test_passes_after_an_authenticated_read_and_says_how_far_it_got(
-        self, hook: ContensisHook, iso_sandbox: Sandbox
-    ) -> None:
+class TestTestButton:
+    def test_success_message_lists_stages(self, hook: ContensisHook, iso_sandbox: Sandbox) -> None:
         ok, message = hook.test_connection()
         assert ok, message
-        for words in (
+        for stage in (
             "The form is complete",
             f"{iso_sandbox.url} answers",
             "a token for API key 'Sandbox key' with scopes ContentType_Read Entry_Read Project_Read",
             "project 'isoCodes'",
             "published entries in en-GB",
         ):
-            assert words in message
+            assert stage in message
 
-    def test_asks_for_a_new_token_each_time(
+    def test_each_press_requests_new_token(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -163,37 +159,35 @@ class TestTheTestButton:
             assert ContensisHook().test_connection()[0]
             assert sandbox.count("token") == 3
 
-    def test_leaves_its_token_for_what_follows(
-        self, small_catalogue: Catalogue, connect: Callable[..., None]
-    ) -> None:
+    def test_new_token_is_cached(self, small_catalogue: Catalogue, connect: Callable[..., None]) -> None:
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
             assert ContensisHook().test_connection()[0]
             ContensisHook().list_projects()
             assert sandbox.count("token") == 1
 
-    def test_without_a_project_tells_which_there_are(
+    def test_message_lists_projects_if_connection_has_none(
         self, iso_sandbox: Sandbox, connect: Callable[..., None]
     ) -> None:
         connect(iso_sandbox, {"project_id": ""})
         ok, message = ContensisHook().test_connection()
         assert ok
-        assert "each task has to name one (the key can see isoCodes)" in message
+        assert "no default project: set project_id in every task (the key can see isoCodes)" in message
 
-    def test_has_a_message_of_its_own_for_each_cause_of_failure(
+    def test_each_cause_of_failure_has_its_own_message(
         self,
         small_catalogue: Catalogue,
         connect: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
     ) -> None:
-        told: dict[str, str] = {}
+        messages: dict[str, str] = {}
 
-        def press(cause: str, words: str) -> None:
+        def press(cause: str, reason: str) -> None:
             ok, message = ContensisHook().test_connection()
             assert not ok, cause
-            assert words in message, f"{cause}: {message}"
-            told[cause] = message
+            assert reason in message, f"{cause}: {message}"
+            messages[cause] = message
 
         envelope = {"logId": "1", "message": "No", "data": None, "type": "Error"}
         answers = {
@@ -201,7 +195,7 @@ class TestTheTestButton:
                 answering("token", response=Response(200, b"<html>", {"content-type": "text/html"})),
                 "an HTML page",
             ),
-            "nothing but an empty answer": (answering("token", response=Response(200)), "an empty answer"),
+            "an empty answer": (answering("token", response=Response(200)), "an empty answer"),
             "the identity provider fails": (
                 answering("token", response=Response(500)),
                 "failed with status 500",
@@ -222,15 +216,15 @@ class TestTheTestButton:
                 answering("project", response=Response.json({"message": "denied"}, 401)),
                 "a new access token was refused too",
             ),
-            "it redirects elsewhere": (
+            "a redirect to another host": (
                 answering("token", response=Response(302, headers={"Location": "https://login.example/"})),
                 "redirects to https://login.example",
             ),
         }
-        for cause, (faults, words) in answers.items():
+        for cause, (faults, reason) in answers.items():
             with Sandbox(small_catalogue, faults=faults) as sandbox:
                 connect(sandbox)
-                press(cause, words)
+                press(cause, reason)
 
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox, password="wrong")
@@ -244,15 +238,15 @@ class TestTheTestButton:
             connect(sandbox, host="http://cms-example.cloud.contensis.com", port=None)
             press("plain http", "in the clear")
             connect(sandbox, {"scopes": "Entry_Read Everything"})
-            press("an unknown scope", "check 'Scopes'")
+            press("an unknown scope", "remove scopes from 'Scopes'")
             connect(sandbox, {"project_id": "another"})
-            press("an unknown project", "'Project' names 'another', which the API key can't see")
+            press("an unknown project", "'Project' is 'another', which the API key cannot see")
             connect(sandbox)
         press("a closed port", "refuses connections")
 
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setattr(connection_check, "_SECONDS", 0.3)
-            connect(sandbox_like(sandbox, silent.getsockname()[1]))
+            connect(with_port(sandbox, silent.getsockname()[1]))
             press("a silent host", "did not answer within")
             monkeypatch.undo()
 
@@ -263,27 +257,27 @@ class TestTheTestButton:
             monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", sandbox.connection_json)
             press("a certificate that is not trusted", "is not trusted")
 
-        assert len(told) == 18
-        assert len(set(told.values())) == len(told)
+        assert len(messages) == 18
+        assert len(set(messages.values())) == len(messages)
 
-    def test_tells_the_reason_first_and_what_works_after_it(
+    def test_failure_message_has_reason_before_passed_stages(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox, {"project_id": "another"})
             assert ContensisHook().test_connection() == (
                 False,
-                "'Project' names 'another', which the API key can't see; it can see synthetic. "
-                f"What works: {sandbox.url} answers; the identity provider gives a token for API key "
+                "'Project' is 'another', which the API key cannot see; it can see synthetic. "
+                f"Passed: {sandbox.url} answers; the identity provider grants a token for API key "
                 "'Sandbox key' with scopes ContentType_Read Entry_Read Project_Read.",
             )
             connect(sandbox, login=" ")
             assert ContensisHook().test_connection() == (
                 False,
-                "'Client ID' is empty: it is part of the API key made in Contensis.",
+                "'Client ID' is empty: copy it from the API key in Contensis.",
             )
 
-    def test_tells_a_key_that_sees_no_project_to_be_assigned_to_a_role(
+    def test_message_asks_for_role_if_key_sees_no_project(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
         def none(request: Request) -> Response | None:
@@ -297,17 +291,17 @@ class TestTheTestButton:
                 assert "assign it to a role of the project in Contensis" in message
 
     @pytest.mark.slow
-    def test_gives_up_within_about_ten_seconds(
+    def test_silent_host_fails_within_about_ten_seconds(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent, Sandbox(small_catalogue) as sandbox:
-            connect(sandbox_like(sandbox, silent.getsockname()[1]))
+            connect(with_port(sandbox, silent.getsockname()[1]))
             started = time.monotonic()
             ok, _ = ContensisHook().test_connection()
             assert not ok
             assert time.monotonic() - started < 11
 
-    def test_never_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unreadable_connection_fails_without_exception(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", raising=False)
 
         def broken(_: str) -> None:
@@ -317,16 +311,17 @@ class TestTheTestButton:
         assert ContensisHook().test_connection() == (False, "The connection could not be read: RuntimeError.")
 
 
-class SandboxLike:
-    """A sandbox's connection that leads elsewhere."""
+class ConnectionOnly:
+    """Stands in for a sandbox that nobody has started."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self.connection = connection
 
 
-def sandbox_like(sandbox: Sandbox, port: int) -> SandboxLike:
+def with_port(sandbox: Sandbox, port: int) -> ConnectionOnly:
+    """Return a sandbox's connection to another port."""
     extra = {"project_id": "synthetic"}
-    return SandboxLike(
+    return ConnectionOnly(
         {
             "conn_type": "contensis",
             "host": "http://127.0.0.1",
@@ -338,7 +333,7 @@ def sandbox_like(sandbox: Sandbox, port: int) -> SandboxLike:
     )
 
 
-def test_threads_share_one_token(small_catalogue: Catalogue, connect: Callable[..., None]) -> None:
+def test_threads_share_token(small_catalogue: Catalogue, connect: Callable[..., None]) -> None:
     with Sandbox(small_catalogue) as sandbox:
         connect(sandbox)
         hook = ContensisHook()

@@ -1,4 +1,4 @@
-"""The export operator: its arguments, its templates, its failures, without a database."""
+"""The export operator without a database: arguments, templates, failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def push(key: str, value: Any) -> None:
-    """Stand in for a task instance's own method."""
+    """Replace the method `xcom_push` of a task instance."""
 
 
 CONTEXT: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, xcom_push=push)}
@@ -40,22 +40,22 @@ def nested(depth: int) -> list[Any]:
 
 
 class TestArguments:
-    def test_that_are_templated_are_kept_as_given(self) -> None:
+    def test_templates_are_kept_as_given(self) -> None:
         fields = ContensisExportEntriesOperator.template_fields
         templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        made = operator(**templates)
-        assert {name: getattr(made, name) for name in fields} == templates
+        export = operator(**templates)
+        assert {name: getattr(export, name) for name in fields} == templates
 
-    def test_all_but_airflow_s_own_are_templated(self) -> None:
+    def test_all_but_airflows_own_are_templated(self) -> None:
         import inspect
 
         parameters = inspect.signature(ContensisExportEntriesOperator.__init__).parameters
         assert set(ContensisExportEntriesOperator.template_fields) == set(parameters) - {"self", "kwargs"}
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
-            ({"destination": "/data/films.docx"}, "does not tell a file format"),
+            ({"destination": "/data/films.docx"}, "Cannot tell the file format from destination"),
             ({"version_status": "draft"}, "version_status must be one of published, latest"),
             ({"data_format": "form"}, "data_format must be one of entry, asset"),
             ({"api": "graphql"}, "api must be one of management, delivery"),
@@ -68,15 +68,18 @@ class TestArguments:
             ({"content_type_id": [nested(20_000)]}, "content_type_id must be a name"),
             ({"page_size": 10**5_000}, "page_size must be"),
             ({"changed_from": 10**5_000}, "changed_from must be an ISO 8601 time"),
-            ({"where": [{}]}, "where must hold search clauses"),
-            ({"where": ["film"]}, "where must hold search clauses"),
+            ({"where": [{}]}, "where must contain search clauses only"),
+            ({"where": ["film"]}, "where must contain search clauses only"),
             ({"fields": ""}, "fields must be a name"),
             ({"changed_from": "yesterday"}, "changed_from must be an ISO 8601 time"),
             ({"changed_from": "2031-01-02", "changed_to": "2031-01-01"}, "must be earlier than changed_to"),
             ({"link_depth": 1}, "link_depth needs api='delivery'"),
             ({"link_depth": 11, "api": "delivery"}, "link_depth must be a whole number from 0 to 10"),
             ({"field_link_depths": {"director": 1}}, "field_link_depths needs api='delivery'"),
-            ({"field_link_depths": "director", "api": "delivery"}, "field_link_depths must hold a depth"),
+            (
+                {"field_link_depths": "director", "api": "delivery"},
+                "field_link_depths must map field paths to depths",
+            ),
             ({"field_link_depths": {"director": 11}, "api": "delivery"}, "'director'.*from 0 to 10"),
             ({"page_size": 0}, "page_size must be a whole number from 1 to 10,000"),
             ({"page_size": 10_001}, "page_size must be"),
@@ -84,56 +87,56 @@ class TestArguments:
             ({"max_concurrent_requests": "many"}, "max_concurrent_requests must be"),
             ({"compression": "rar"}, "compression must be one of gz"),
             ({"parquet_mode": "wide"}, "parquet_mode must be one of typed, raw"),
-            ({"misfits": "drop"}, "misfits must be one of fail, raw"),
-            ({"guard_formulas": "perhaps"}, "guard_formulas must be one of true, false"),
+            ({"on_type_mismatch": "drop"}, "on_type_mismatch must be one of fail, raw"),
+            ({"escape_formulas": "perhaps"}, "escape_formulas must be one of true, false"),
             ({"start_over": "perhaps"}, "start_over must be one of true, false"),
             ({"file_format": "xml"}, "file_format must be one of jsonl, json, csv, parquet"),
         ],
     )
-    def test_that_are_wrong_fail_when_the_dag_is_parsed(self, arguments: dict[str, Any], words: str) -> None:
-        with pytest.raises(ConfigurationError, match=words):
+    def test_wrong_argument_fails_when_dag_is_parsed(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigurationError, match=message):
             operator(**arguments)
 
-    def test_that_are_wrong_fail_at_parsing_though_others_are_templates(self) -> None:
+    def test_wrong_argument_beside_templates_fails_when_dag_is_parsed(self) -> None:
         with pytest.raises(ConfigurationError, match="page_size"):
             operator(destination="{{ ds }}.jsonl", changed_from="{{ ds }}", page_size=0)
 
-    def test_whose_fit_depends_on_a_template_are_left_for_the_run(self) -> None:
+    def test_argument_that_depends_on_template_is_left_for_the_run(self) -> None:
         operator(api="{{ params.api }}", link_depth=2, field_link_depths={"director": 1})
         operator(where=[{"field": "runtime", "greaterThan": "{{ params.least }}"}])
 
-    def test_that_templates_fill_in_wrongly_fail_at_once_when_the_task_starts(self) -> None:
-        made = operator(changed_from="{{ start }}", contensis_conn_id="there_is_none")
-        made.render_template_fields({"start": None})  # type: ignore[typeddict-unknown-key]  # a made-up context
+    def test_wrong_rendered_template_fails_task_without_retry(self) -> None:
+        export = operator(changed_from="{{ start }}", contensis_conn_id="there_is_none")
+        export.render_template_fields({"start": None})  # type: ignore[typeddict-unknown-key]  # a made-up context
         with pytest.raises(AirflowFailException, match="changed_from must be an ISO 8601 time.*'None'"):
-            made.execute(CONTEXT)
+            export.execute(CONTEXT)
 
-    def test_that_can_be_read_once_only_are_kept_for_the_run(
+    def test_iterators_are_kept_for_the_run(
         self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
     ) -> None:
         connect(iso_sandbox)
-        made = operator(
+        export = operator(
             destination=f"{tmp_path}/x.jsonl",
             content_type_id=(name for name in ["country"]),
             where=iter([{"field": "alpha2", "equalTo": "GB"}]),
         )
-        assert made.execute(CONTEXT)["entries"] == 3  # in three languages
+        assert export.execute(CONTEXT)["entries"] == 3  # in three languages
 
-    def test_for_fields_that_no_content_type_has_are_refused(
+    def test_unknown_field_fails_task_without_retry(
         self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
     ) -> None:
         connect(iso_sandbox)
         for fields in (["titel"], "name,alpha2"):
-            made = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="country", fields=fields)
-            with pytest.raises(AirflowFailException, match="fields names .*alpha2"):
-                made.execute(CONTEXT)
+            export = operator(destination=f"{tmp_path}/x.jsonl", content_type_id="country", fields=fields)
+            with pytest.raises(AirflowFailException, match="fields contains .*alpha2"):
+                export.execute(CONTEXT)
 
-    def test_that_name_no_airflow_connection_fail_the_task_for_good(self, tmp_path: Path) -> None:
-        made = operator(destination=f"{tmp_path}/x.jsonl", contensis_conn_id="there_is_none")
-        with pytest.raises(AirflowFailException, match="no such Airflow connection.*there_is_none"):
-            made.execute(CONTEXT)
+    def test_unknown_airflow_connection_fails_task_without_retry(self, tmp_path: Path) -> None:
+        export = operator(destination=f"{tmp_path}/x.jsonl", contensis_conn_id="there_is_none")
+        with pytest.raises(AirflowFailException, match="Airflow connection does not exist.*there_is_none"):
+            export.execute(CONTEXT)
 
-    def test_may_be_another_task_s_output(self) -> None:
+    def test_argument_may_be_output_of_another_task(self) -> None:
         with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
             first = operator()
             second = ContensisExportEntriesOperator(
@@ -143,11 +146,11 @@ class TestArguments:
             )
         assert second.upstream_task_ids == {"export"}
 
-    def test_can_be_copied_and_serialized(self) -> None:
+    def test_operator_can_be_copied_and_serialized(self) -> None:
         with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
             where = [{"field": "a", "equalTo": 1}]
-            made = operator(where=where, changed_from=datetime(2031, 1, 1, tzinfo=UTC))
-            assert copy.deepcopy(made).where == where
+            export = operator(where=where, changed_from=datetime(2031, 1, 1, tzinfo=UTC))
+            assert copy.deepcopy(export).where == where
             ContensisExportEntriesOperator.partial(task_id="mapped", destination="/data/").expand(
                 content_type_id=["a", "b"]
             )
@@ -156,33 +159,33 @@ class TestArguments:
         except ImportError:
             from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore[assignment,attr-defined]  # before 3.2
         stored = json.loads(json.dumps(Serialization.to_dict(dag)))
-        again = Serialization.from_dict(stored)
-        assert set(again.task_ids) == {"export", "mapped"}
+        restored = Serialization.from_dict(stored)
+        assert set(restored.task_ids) == {"export", "mapped"}
 
 
-class TestWhatARetryKnows:
-    def test_is_nothing_where_airflow_has_no_place_for_it(self) -> None:
+class TestCheckpointPointer:
+    def test_pointer_is_none_without_task_state_store(self) -> None:
         assert checkpoint_pointer(CONTEXT) is None
 
     @pytest.mark.parametrize(
-        ("tries", "is_last_attempt"),
+        ("attributes", "is_last_attempt"),
         [
             ({"try_number": 1, "max_tries": 1}, False),
             ({"try_number": 2, "max_tries": 1}, True),
             ({"try_number": 1, "max_tries": 0}, True),
             ({"try_number": 4, "max_tries": 4}, False),  # cleared, with one retry
-            ({}, True),  # not told by this version
+            ({}, True),  # this version does not say
         ],
     )
-    def test_is_kept_while_retries_are_left(self, tries: dict[str, int], is_last_attempt: bool) -> None:
-        context: Any = {"ti": SimpleNamespace(**tries), "task_state_store": object()}
+    def test_last_attempt_is_recognised(self, attributes: dict[str, int], is_last_attempt: bool) -> None:
+        context: Any = {"ti": SimpleNamespace(**attributes), "task_state_store": object()}
         pointer = checkpoint_pointer(context)
         assert pointer is not None
         assert pointer.is_last_attempt is is_last_attempt
 
 
-class TestARun:
-    def test_exports_and_returns_a_small_dict(
+class TestRun:
+    def test_export_returns_small_dict(
         self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -194,10 +197,10 @@ class TestARun:
         written = (tmp_path / "x.jsonl").read_bytes().splitlines()
         assert sorted(written) == sorted(small_catalogue.entries("published"))
 
-    def test_takes_numbers_and_clauses_as_the_text_that_templates_give(
+    def test_rendered_numbers_and_clauses_may_be_text(
         self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
     ) -> None:
-        made = operator(
+        export = operator(
             destination="{{ folder }}/x.jsonl",
             page_size="{{ size }}",
             where='[{"field": "sys.id", "exists": {{ truth }}}]',
@@ -209,26 +212,26 @@ class TestARun:
             "truth": "true",
             "start": datetime(2000, 1, 1, tzinfo=UTC),
         }
-        made.render_template_fields(values)
+        export.render_template_fields(values)
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
-            result = made.execute(CONTEXT)
+            result = export.execute(CONTEXT)
             assert sandbox.count("search") >= 12
         assert result["entries"] == 1_200
         assert result["changed_from"] == "2000-01-01T00:00:00Z"
 
-    def test_keeps_no_hook_on_the_operator(
+    def test_operator_keeps_no_hook(
         self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
     ) -> None:
-        made = operator(destination=f"{tmp_path}/x.jsonl")
-        made.log  # noqa: B018 - Airflow makes an operator's logger when it is first asked for it
-        before = set(vars(made))
+        export = operator(destination=f"{tmp_path}/x.jsonl")
+        export.log  # noqa: B018 - Airflow makes an operator's logger on first use
+        before = set(vars(export))
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
-            made.execute(CONTEXT)
-        assert set(vars(made)) == before
+            export.execute(CONTEXT)
+        assert set(vars(export)) == before
 
-    def test_fails_for_good_where_no_retry_can_mend_it(
+    def test_final_failure_fails_task_without_retry(
         self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None]
     ) -> None:
         refused = Response.json({"error": "invalid_client"}, 400)
@@ -238,7 +241,7 @@ class TestARun:
                 operator().execute(CONTEXT)
             assert sandbox.count("token") == 1
 
-    def test_fails_for_a_retry_where_one_may_mend_it(
+    def test_temporary_failure_is_left_for_airflow_to_retry(
         self,
         small_catalogue: Catalogue,
         connect: Callable[[Sandbox], None],

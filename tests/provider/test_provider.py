@@ -1,4 +1,4 @@
-"""What Airflow learns of the package."""
+"""The package as Airflow sees it: metadata, form and imports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dotted_paths(value: Any) -> list[str]:
     return [value] if isinstance(value, str) and value.startswith("airflow_provider_contensis.") else []
 
 
-def test_airflow_discovers_the_provider_and_its_connection_type() -> None:
+def test_airflow_discovers_provider_and_connection_type() -> None:
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
@@ -46,7 +46,7 @@ def test_airflow_discovers_the_provider_and_its_connection_type() -> None:
     assert hook.contensis_conn_id == "x"
 
 
-def test_the_entry_point_names_the_distribution() -> None:
+def test_entry_point_names_distribution() -> None:
     [entry_point] = [
         each
         for each in entry_points(group="apache_airflow_provider")
@@ -56,7 +56,7 @@ def test_the_entry_point_names_the_distribution() -> None:
     assert get_provider_info()["package-name"] == distribution("airflow-provider-contensis").name
 
 
-def test_everything_the_info_names_can_be_imported() -> None:
+def test_paths_in_provider_info_can_be_imported() -> None:
     paths = dotted_paths(get_provider_info())
     assert paths
     for path in paths:
@@ -67,21 +67,21 @@ def test_everything_the_info_names_can_be_imported() -> None:
             assert hasattr(importlib.import_module(module), name)
 
 
-def test_the_info_fits_airflow_s_schema() -> None:
+def test_provider_info_matches_airflows_schema() -> None:
     schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
 
 
-def test_the_form_hides_neither_host_nor_port() -> None:
+def test_form_hides_neither_host_nor_port() -> None:
     assert FORM["ui-field-behaviour"]["hidden-fields"] == ["schema"]
 
 
-def test_every_field_of_the_form_may_be_left_empty() -> None:
+def test_form_fields_may_be_left_empty() -> None:
     for spec in FORM["conn-fields"].values():
         assert "null" in spec["schema"]["type"]
 
 
-def test_the_form_s_defaults_are_those_of_fields_left_empty() -> None:
+def test_defaults_in_form_equal_those_of_empty_fields() -> None:
     def settings(extra: dict[str, Any]) -> ConnectionSettings:
         connection = Connection(
             conn_id="x",
@@ -99,14 +99,14 @@ def test_the_form_s_defaults_are_those_of_fields_left_empty() -> None:
     assert settings(untouched) == settings(dict.fromkeys(untouched)) == settings({})
 
 
-def test_the_form_of_earlier_versions_says_the_same() -> None:
+def test_form_of_earlier_versions_has_same_labels() -> None:
     behaviour = ContensisHook.get_ui_field_behaviour()
     modern = FORM["ui-field-behaviour"]
     assert behaviour == {name.replace("-", "_"): value for name, value in modern.items()}
 
 
 @pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 has no form in Flask")
-def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
+def test_form_of_earlier_versions_has_same_fields() -> None:
     widgets = ContensisHook.get_connection_form_widgets()
     fields = FORM["conn-fields"]
     assert list(widgets) == list(fields)
@@ -115,12 +115,12 @@ def test_the_form_s_fields_of_earlier_versions_are_the_same() -> None:
         assert widget.kwargs["default"] == fields[name]["schema"].get("default")
 
 
-def test_the_hook_answers_for_the_connection_type_of_the_info() -> None:
+def test_hook_has_connection_type_of_provider_info() -> None:
     assert (ContensisHook.conn_type, ContensisHook.hook_name) == (FORM["connection-type"], FORM["hook-name"])
 
 
 def names_from_airflow() -> dict[str, set[str]]:
-    """What the package's modules import from Airflow, by Airflow's module."""
+    """Return the names that the package imports from Airflow, by Airflow's module."""
     found: dict[str, set[str]] = {}
     for path in Path(airflow_provider_contensis.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -131,11 +131,11 @@ def names_from_airflow() -> dict[str, set[str]]:
     return found
 
 
-def test_what_has_moved_between_versions_is_imported_from_common_compat() -> None:
+def test_airflow_is_imported_from_common_compat_only() -> None:
     assert set(names_from_airflow()) == {COMPAT}
 
 
-def test_no_import_warns() -> None:
+def test_imports_emit_no_warning() -> None:
     modules = [
         each.name
         for each in pkgutil.walk_packages(airflow_provider_contensis.__path__, "airflow_provider_contensis.")
@@ -144,22 +144,22 @@ def test_no_import_warns() -> None:
     assert "airflow_provider_contensis.hooks.contensis" in modules
     silent = f"import warnings; warnings.simplefilter('error'); import {', '.join(modules)}"
     if AIRFLOW < (3, 0):
-        # Its own imports warn of Flask and SQLAlchemy, so they come first; what names us still fails.
+        # Airflow's own imports warn of Flask and SQLAlchemy: they come first, so that only ours can fail.
         silent = f"from {COMPAT} import {', '.join(names_from_airflow()[COMPAT])}; {silent}"
     done = subprocess.run([sys.executable, "-c", silent], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_loading_all_providers_gives_no_warning_of_ours() -> None:
+def test_loading_all_providers_emits_no_warning_of_ours() -> None:
     code = (
         "import warnings\n"
         "from airflow.providers_manager import ProvidersManager\n"
-        "with warnings.catch_warnings(record=True) as told:\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
         "    manager = ProvidersManager()\n"
         "    assert manager.hooks['contensis'].hook_name == 'Contensis'\n"
         "    assert manager.field_behaviours is not None\n"
-        "print([line for line in map(str, told) if 'contensis' in line.lower()])"
+        "print([line for line in map(str, caught) if 'contensis' in line.lower()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -184,7 +184,7 @@ def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
     assert min(costs) <= 0.060
 
 
-def test_what_a_dag_file_imports_leaves_the_heavy_libraries_alone() -> None:
+def test_operator_module_imports_no_heavy_libraries() -> None:
     code = (
         f"import sys; from {COMPAT} import DAG; before = set(sys.modules); "
         "import airflow_provider_contensis.operators.entries; "
@@ -194,9 +194,9 @@ def test_what_a_dag_file_imports_leaves_the_heavy_libraries_alone() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_importing_the_ground_floor_does_not_import_airflow() -> None:
+def test_lower_floor_does_not_import_airflow() -> None:
     code = (
-        "import sys, airflow_provider_contensis.export.entries, airflow_provider_contensis.sandbox; "
+        "import sys, airflow_provider_contensis.export.pipeline, airflow_provider_contensis.sandbox; "
         "sys.exit('airflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Exports to S3, against an S3 server that runs on this machine."""
+"""Exports to S3, with an S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
-from airflow_provider_contensis.export.storage import base as storage
+from airflow_provider_contensis.export.storage import object_store
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -63,8 +63,8 @@ def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 def export(bucket: Any, key: str, **arguments: Any) -> dict[str, Any]:
     destination = f"s3://{bucket.name}/{key}"
-    made = operator(destination=destination, destination_conn_id="store", **arguments)
-    return dict(made.execute(CONTEXT))
+    exporter = operator(destination=destination, destination_conn_id="store", **arguments)
+    return dict(exporter.execute(CONTEXT))
 
 
 def content(bucket: Any, key: str) -> bytes:
@@ -80,7 +80,7 @@ def uploads(bucket: Any) -> list[Any]:
     return list(bucket.multipart_uploads.all())
 
 
-def test_a_file_arrives_whole(
+def test_file_is_exported_whole(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
 ) -> None:
     with Sandbox(small_catalogue) as sandbox:
@@ -95,7 +95,7 @@ def test_a_file_arrives_whole(
 
 
 @pytest.mark.slow
-def test_a_file_of_many_parts_arrives_whole(connect: Callable[[Sandbox], None], bucket: Any) -> None:
+def test_multipart_file_is_exported_whole(connect: Callable[[Sandbox], None], bucket: Any) -> None:
     catalogue = synthetic_catalogue(9_000, body_bytes=6_000)
     with Sandbox(catalogue) as sandbox:
         connect(sandbox)
@@ -106,7 +106,7 @@ def test_a_file_of_many_parts_arrives_whole(connect: Callable[[Sandbox], None], 
     assert uploads(bucket) == []
 
 
-def test_a_folder_has_a_manifest_and_loses_what_it_no_longer_names(
+def test_folder_has_manifest_and_only_files_it_lists(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any
 ) -> None:
     connect(iso_sandbox)
@@ -123,15 +123,15 @@ def test_a_folder_has_a_manifest_and_loses_what_it_no_longer_names(
     }
     export(bucket, "codes/", content_type_id="currency", language="cy")
     assert keys(bucket) == {"codes/_manifest.json", "codes/currency.jsonl"}
-    told = json.loads(content(bucket, "codes/_manifest.json"))
+    manifest = json.loads(content(bucket, "codes/_manifest.json"))
     stored = content(bucket, "codes/currency.jsonl")
-    assert told["files"][0]["path"] == "currency.jsonl"
-    assert told["files"][0]["sha256"] == hashlib.sha256(stored).hexdigest()
+    assert manifest["files"][0]["path"] == "currency.jsonl"
+    assert manifest["files"][0]["sha256"] == hashlib.sha256(stored).hexdigest()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("body_bytes", [200, 6_000])
-def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
+def test_failed_export_leaves_old_object_and_no_upload(
     connect: Callable[[Sandbox], None],
     bucket: Any,
     body_bytes: int,
@@ -140,7 +140,7 @@ def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
     catalogue = synthetic_catalogue(9_000, body_bytes=body_bytes)
     bucket.put_object(Key="entries.jsonl", Body=b"old")
 
-    def lose_the_end(request: Request) -> Response | None:
+    def drop_last_entry(request: Request) -> Response | None:
         if request.kind != "search" or json.loads(request.body)["pageSize"] == 1:
             return None
         bounds = [
@@ -152,7 +152,7 @@ def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
         page["items"].pop()
         return Response.json(page)
 
-    with Sandbox(catalogue, faults=lose_the_end) as sandbox:
+    with Sandbox(catalogue, faults=drop_last_entry) as sandbox:
         connect(sandbox)
         with pytest.raises(IncompleteReadError):
             export(bucket, "entries.jsonl", page_size=1_000)
@@ -162,7 +162,7 @@ def test_an_export_that_fails_leaves_the_old_object_and_no_upload(
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_the_old_object(
+def test_killed_export_leaves_old_object(
     s3_url: str, bucket: Any, connect: Callable[[Sandbox], None]
 ) -> None:
     bucket.put_object(Key="entries.jsonl", Body=b"old")
@@ -187,15 +187,15 @@ def test_a_killed_export_leaves_the_old_object(
 
 
 @pytest.mark.parametrize("idle", [timedelta(days=1), timedelta(0)])
-def test_what_a_killed_export_left_is_ended_once_it_was_idle_for_long(
+def test_idle_uploads_of_killed_export_are_aborted(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     bucket: Any,
     monkeypatch: pytest.MonkeyPatch,
     idle: timedelta,
 ) -> None:
-    """An upload can't be locked: one that moves may be somebody's who is at work."""
-    monkeypatch.setattr(storage, "_LONG_IDLE", idle)
+    """Uploads have no lock: a recent one may belong to a running export."""
+    monkeypatch.setattr(object_store, "LONG_IDLE", idle)
     for key in ("entries.jsonl", "entries.jsonl.gz"):
         bucket.Object(key).initiate_multipart_upload().Part(1).upload(Body=b"half")
     connect(iso_sandbox)
@@ -204,19 +204,19 @@ def test_what_a_killed_export_left_is_ended_once_it_was_idle_for_long(
     assert {upload.object_key for upload in uploads(bucket)} == left
 
 
-def test_a_store_that_refuses_is_told_in_a_sentence(
+def test_missing_bucket_fails_with_reason(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
 ) -> None:
     from airflow_provider_contensis.exceptions import DestinationError
 
     with Sandbox(small_catalogue) as sandbox:
         connect(sandbox)
-        made = operator(destination="s3://there-is-no-such-bucket/x.jsonl", destination_conn_id="store")
+        exporter = operator(destination="s3://there-is-no-such-bucket/x.jsonl", destination_conn_id="store")
         with pytest.raises(DestinationError, match=r"no-such-bucket/x\.jsonl could not be written: "):
-            made.execute(CONTEXT)
+            exporter.execute(CONTEXT)
 
 
-def test_the_example_dag_runs(
+def test_example_dag_exports_to_s3(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     bucket: Any,

@@ -1,4 +1,4 @@
-"""A sandbox, a whole Airflow that knows no connection yet, and a browser in front of it."""
+"""A sandbox, a whole Airflow without connections, and a browser."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 ROOT = Path(__file__).parents[2]
-# Nothing that calls out on its own; Playwright's own flags see to the rest.
+# Chromium must not call other hosts on its own; Playwright's flags do the rest.
 FLAGS = ["--disable-gpu", "--disable-quic", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Path:
-    """Return the folder for what the browser showed."""
+def screenshots() -> Path:
+    """Return the folder for screenshots."""
     folder = ROOT / ".ui"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -50,7 +50,7 @@ def exports() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory, exports: Path) -> Iterator[Deployment]:
-    """An Airflow with the example DAG, which runs when it is triggered only."""
+    """An Airflow with the example DAG, which runs only when it is triggered."""
     example = (ROOT / "dags_examples" / "export_entries.py").read_text()
     with Deployment(
         tmp_path_factory.mktemp("deployment"),
@@ -71,11 +71,11 @@ def browser(airflow: Deployment) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(browser: BrowserContext, pictures: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of Airflow; what it shows when the test ends, well or not, is kept as a picture."""
+def page(browser: BrowserContext, screenshots: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of Airflow; a screenshot is taken when the test ends, passed or failed."""
     page = browser.new_page()
     yield page
-    page.screenshot(path=pictures / f"{re.sub('[^a-z0-9]+', '-', request.node.name).strip('-')}.png")
+    page.screenshot(path=screenshots / f"{re.sub('[^a-z0-9]+', '-', request.node.name).strip('-')}.png")
     page.close()
 
 
@@ -83,4 +83,4 @@ def page(browser: BrowserContext, pictures: Path, request: pytest.FixtureRequest
 def connections(page: Page) -> Iterator[Connections]:
     connections = Connections(page)
     yield connections
-    connections.forget()
+    connections.delete()

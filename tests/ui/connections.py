@@ -1,4 +1,4 @@
-"""The page of Airflow that lists connections, as a person uses it."""
+"""The page of Airflow that lists connections."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ LABELS = {
     "password": "Shared secret",
     "port": "Port",
 }
-
-
 CONN_ID = "contensis_default"
-OUTCOME = re.compile("Test Connection|Bad Request")
+RESULT = re.compile("Test Connection|Bad Request")
 
 
 class Connections:
-    """The list of connections, with the form and the Test button of the only one there is.
+    """The list of connections, and the form and the Test button of its only connection.
 
-    :param page: of a browser that Airflow lets in.
+    :param page: a browser page that may use Airflow.
     """
 
     def __init__(self, page: Page) -> None:
@@ -34,7 +32,7 @@ class Connections:
         self._row = page.get_by_role("row").filter(has_text=CONN_ID)
 
     def open(self) -> None:
-        """Load the page; what earlier presses told is gone with the old one."""
+        """Load the page again; messages of earlier tests are gone."""
         self.page.goto("/connections")
 
     def begin(self) -> None:
@@ -47,13 +45,13 @@ class Connections:
         self.page.get_by_role("option", name="Contensis", exact=True).click()
 
     def field(self, name: str) -> Locator:
-        """Return a field of the form by its name in Airflow's JSON form."""
+        """Return a field of the form by its name in the JSON of a connection."""
         return self.form.get_by_label(LABELS[name])
 
     def extra_field(self, name: str) -> Locator:
         return self.form.locator(f"[name=element_{name}]")
 
-    def unfold_extra_fields(self) -> None:
+    def expand_extra_fields(self) -> None:
         self.form.get_by_role("button", name="Extra Fields", exact=True).click()
 
     def save(self) -> None:
@@ -61,11 +59,11 @@ class Connections:
         self.form.wait_for(state="hidden")
 
     def add(self, connection: Mapping[str, Any]) -> None:
-        """Make a connection from Airflow's JSON form of it; fields that are not named are left alone."""
+        """Add a connection, given as JSON; other fields of the form stay as they are."""
         self.begin()
         for name in LABELS.keys() & connection.keys():
             self.field(name).fill(str(connection[name]))
-        self.unfold_extra_fields()
+        self.expand_extra_fields()
         for name, value in connection["extra"].items():
             self.extra_field(name).fill(str(value))
         self.save()
@@ -77,12 +75,12 @@ class Connections:
         self.save()
 
     def press_test(self) -> Locator:
-        """Press the Test button; return the toast that tells the outcome."""
+        """Press the Test button; return the toast with the result."""
         self._row.get_by_role("button", name="Test Connection").click()
-        toast = self.page.locator("[data-scope=toast][data-part=root]").filter(has_text=OUTCOME)
+        toast = self.page.locator("[data-scope=toast][data-part=root]").filter(has_text=RESULT)
         toast.hover()  # it stays while the pointer is on it
         return toast
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Delete the connection, if there is one."""
         self.page.request.delete(f"/api/v2/connections/{CONN_ID}")

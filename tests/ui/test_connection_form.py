@@ -1,4 +1,4 @@
-"""The connection form and its Test button in the browser, as a person meets them."""
+"""The connection form and the Test button in a browser."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ if TYPE_CHECKING:
 
 
 def changed(sandbox: Sandbox, extra: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """Return a sandbox's connection, some of its fields changed."""
+    """Return a sandbox's connection with some fields changed."""
     connection = {**sandbox.connection, **fields}
     return {**connection, "extra": {**connection["extra"], **(extra or {})}}
 
 
-def keep_a_picture_of_the_outcome(connections: Connections, path: Path) -> None:
-    """Press Test once more for the documentation, on a page that tells nothing else."""
+def take_screenshot_of_result(connections: Connections, path: Path) -> None:
+    """Press Test again for the documentation, on a page without other messages."""
     connections.page.set_viewport_size({"width": 1000, "height": 500})
     connections.open()
     connections.press_test()
     connections.page.screenshot(path=path, animations="disabled")
 
 
-def test_the_form_asks_for_an_api_key_and_nothing_that_has_no_meaning_here(
-    connections: Connections, pictures: Path
-) -> None:
+def test_form_shows_only_fields_of_an_api_key(connections: Connections, screenshots: Path) -> None:
     connections.begin()
     form = connections.form
     always = ["Connection ID *", "Connection Type *", "Description"]
@@ -48,23 +46,21 @@ def test_the_form_asks_for_an_api_key_and_nothing_that_has_no_meaning_here(
     expect(connections.field("host")).to_have_attribute("placeholder", re.compile("^https://"))
     expect(connections.field("port")).to_have_attribute("placeholder", re.compile("^443"))
     expect(connections.field("password")).to_have_attribute("type", "password")
-    form.screenshot(path=pictures / "form.png")
+    form.screenshot(path=screenshots / "form.png")
 
 
-def test_the_form_s_optional_fields_show_what_holds_if_they_are_left_alone(
-    connections: Connections, pictures: Path
-) -> None:
+def test_optional_fields_show_their_defaults(connections: Connections, screenshots: Path) -> None:
     connections.begin()
-    connections.unfold_extra_fields()
+    connections.expand_extra_fields()
     expect(connections.extra_field("project_id")).to_have_value("")
     expect(connections.extra_field("scopes")).to_have_value("Entry_Read ContentType_Read Project_Read")
     expect(connections.extra_field("timeout")).to_have_value("60")
     expect(connections.form.get_by_text("such as website")).to_be_visible()
-    connections.form.screenshot(path=pictures / "form-extra.png")
+    connections.form.screenshot(path=screenshots / "form-extra.png")
 
 
-def test_a_connection_made_in_the_form_passes_the_test(
-    connections: Connections, sandbox: Sandbox, pictures: Path
+def test_connection_from_form_passes_test(
+    connections: Connections, sandbox: Sandbox, screenshots: Path
 ) -> None:
     connections.add(sandbox.connection)
     toast = connections.press_test()
@@ -73,10 +69,10 @@ def test_a_connection_made_in_the_form_passes_the_test(
     expect(toast).to_contain_text("project 'isoCodes' (ISO codes) can be read")
     expect(toast).to_contain_text(f"{len(english(sandbox)):,} published entries in en-GB")
     assert_no_secret_shows(connections, sandbox)
-    keep_a_picture_of_the_outcome(connections, pictures / "test-success.png")
+    take_screenshot_of_result(connections, screenshots / "test-success.png")
 
 
-def test_what_is_pasted_untidily_is_understood(connections: Connections, sandbox: Sandbox) -> None:
+def test_untidy_values_are_accepted(connections: Connections, sandbox: Sandbox) -> None:
     untidy = changed(
         sandbox,
         {"project_id": " isoCodes ", "scopes": "Entry_Read,\nContentType_Read,\nProject_Read\n"},
@@ -88,12 +84,10 @@ def test_what_is_pasted_untidily_is_understood(connections: Connections, sandbox
     expect(connections.press_test()).to_contain_text("Test Connection Successful")
 
 
-def test_a_url_with_a_path_is_answered_with_what_to_write_instead(
-    connections: Connections, sandbox: Sandbox
-) -> None:
+def test_message_for_url_with_path_says_what_to_write(connections: Connections, sandbox: Sandbox) -> None:
     connections.add(changed(sandbox, host=f"{sandbox.url}/authenticate/connect/token"))
     expect(connections.press_test()).to_contain_text(
-        f"'Contensis URL or alias' must be the root of the environment, without anything after the host: "
+        f"'Contensis URL or alias' must be the root of the environment, with nothing after the host: "
         f"write {sandbox.url}"
     )
 
@@ -101,7 +95,7 @@ def test_a_url_with_a_path_is_answered_with_what_to_write_instead(
 @pytest.mark.skipif(
     version("apache-airflow") not in {"3.3.1", "3.3.2"}, reason="other versions test without a port"
 )
-def test_a_connection_that_airflow_refuses_for_want_of_a_port_passes_once_it_has_one(
+def test_connection_without_port_passes_test_once_it_has_one(
     connections: Connections, sandbox: Sandbox
 ) -> None:
     portless = changed(sandbox, host=sandbox.url)
@@ -115,12 +109,12 @@ def test_a_connection_that_airflow_refuses_for_want_of_a_port_passes_once_it_has
 
 REASONS = {
     "a wrong secret": "check 'Client ID' and 'Shared secret'",
-    "a scope that the key may not have": "check 'Scopes'",
-    "a project that is not there": "'Project' names 'another', which the API key can't see",
-    "a host that nobody has": "is not known: check the connection's host",
+    "a scope that the key may not have": "remove scopes from 'Scopes'",
+    "an unknown project": "'Project' is 'another', which the API key cannot see",
+    "an unknown host": "Cannot resolve the host name of",
     "a host that refuses connections": "refuses connections",
     "a host that does not answer": "did not answer within 2 seconds",
-    "a certificate that nobody trusts": "is not trusted (self-signed certificate)",
+    "an untrusted certificate": "is not trusted (self-signed certificate)",
     "a website instead of the CMS": "an HTML page",
     "a key without a role": "Assign it to a role of the project",
     "plain http": "would send the shared secret in the clear",
@@ -129,7 +123,7 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def broken(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
-    """Connections that can't work, by what is wrong with them."""
+    """Broken connections, by what is wrong with them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(tmp_path_factory.mktemp("tls")))
 
@@ -141,16 +135,16 @@ def broken(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         with socket.create_server(("127.0.0.1", 0)) as closed:
             refusing = closed.getsockname()[1]
         others = {
-            "a certificate that nobody trusts": Sandbox(sandbox.catalogue, tls=context),
+            "an untrusted certificate": Sandbox(sandbox.catalogue, tls=context),
             "a website instead of the CMS": Sandbox(sandbox.catalogue, faults=website),
             "a key without a role": Sandbox(sandbox.catalogue, forbidden=True),
         }
         yield {
             "a wrong secret": changed(sandbox, password="wrong-" + sandbox.client_secret),
             "a scope that the key may not have": changed(sandbox, {"scopes": "Entry_Read Everything"}),
-            "a project that is not there": changed(sandbox, {"project_id": "another"}),
-            # Below .invalid no name is ever found (RFC 2606); one below contensis.com may be, by a wildcard.
-            "a host that nobody has": changed(sandbox, host="https://cms-misspelt.invalid", port=443),
+            "an unknown project": changed(sandbox, {"project_id": "another"}),
+            # No name below .invalid ever resolves (RFC 2606); one below contensis.com may, by a wildcard.
+            "an unknown host": changed(sandbox, host="https://cms-misspelt.invalid", port=443),
             "a host that refuses connections": changed(sandbox, port=refusing),
             "a host that does not answer": changed(sandbox, {"timeout": 2}, port=silent.getsockname()[1]),
             "plain http": changed(sandbox, host="http://cms-example.cloud.contensis.com", port=443),
@@ -159,21 +153,21 @@ def broken(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.parametrize("cause", REASONS)
-def test_the_toast_of_a_failure_tells_its_own_reason(
+def test_message_of_failure_gives_its_reason(
     cause: str,
     broken: dict[str, dict[str, Any]],
     connections: Connections,
     sandbox: Sandbox,
-    pictures: Path,
+    screenshots: Path,
 ) -> None:
     connections.add(broken[cause])
     toast = connections.press_test()
     expect(toast).to_contain_text("Test Connection Failed")
-    told = toast.inner_text()
-    assert [other for other, words in REASONS.items() if words in told] == [cause], told
+    message = toast.inner_text()
+    assert [other for other, reason in REASONS.items() if reason in message] == [cause], message
     assert_no_secret_shows(connections, sandbox)
     if cause == "a wrong secret":
-        keep_a_picture_of_the_outcome(connections, pictures / "test-failure.png")
+        take_screenshot_of_result(connections, screenshots / "test-failure.png")
 
 
 def english(sandbox: Sandbox) -> list[bytes]:
@@ -183,4 +177,4 @@ def english(sandbox: Sandbox) -> list[bytes]:
 def assert_no_secret_shows(connections: Connections, sandbox: Sandbox) -> None:
     shown = connections.page.content()
     assert sandbox.client_secret not in shown
-    assert "eyJ" not in shown  # as every token begins
+    assert "eyJ" not in shown  # every token begins like this

@@ -1,4 +1,4 @@
-"""A DAG that uses a connection from the form, triggered and watched in the browser."""
+"""A DAG with a connection from the form, triggered and watched in a browser."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 DAG_ID = "contensis_export_entries"
 
 
-def test_a_run_triggered_in_the_browser_succeeds_and_its_log_tells_how(
+def test_run_triggered_in_browser_succeeds_and_logs_its_progress(
     airflow: Deployment,
     sandbox: Sandbox,
     connections: Connections,
     page: Page,
-    pictures: Path,
+    screenshots: Path,
     exports: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Progress is told every ten seconds, so the export has to last longer: 80 pages, four at a time.
+    # Progress is logged every ten seconds, so the export has to take longer: 80 pages, four at a time.
     monkeypatch.setattr(sandbox, "latency", 0.6)
     connections.add(sandbox.connection)
     airflow.wait_for(DAG_ID)
@@ -44,8 +44,10 @@ def test_a_run_triggered_in_the_browser_succeeds_and_its_log_tells_how(
     assert airflow.extra_links(DAG_ID, "export") == {"Contensis": sandbox.url}
     served = list(sandbox.catalogue.entries("published"))
     log = page.get_by_test_id("virtualized-list")
-    expect(log).to_contain_text(f"Plan: {len(served):,} entries; content types country, currency")
-    expect(log).to_contain_text(re.compile(rf"Read [\d,]+ of {len(served):,} entries \(\d+ %\)"))
+    expect(log).to_contain_text(
+        re.compile(rf"Plan: {len(served):,} entries in \d+ windows; content types: country, currency")
+    )
+    expect(log).to_contain_text(re.compile(rf"Read [\d,]+ of {len(served):,} entries \(\d+%\)"))
     expect(log).to_contain_text(f"Proof: {len(served):,} distinct (sys.id, sys.language)")
     assert sorted((exports / "entries.jsonl").read_bytes().splitlines()) == sorted(served)
 
@@ -53,4 +55,4 @@ def test_a_run_triggered_in_the_browser_succeeds_and_its_log_tells_how(
     page.keyboard.press("w")  # wraps long lines
     page.keyboard.press("f")  # fills the page with the log
     expect(page.get_by_role("dialog")).to_contain_text("Proof:")
-    page.screenshot(path=pictures / "log.png", animations="disabled")
+    page.screenshot(path=screenshots / "log.png", animations="disabled")
