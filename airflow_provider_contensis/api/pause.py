@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.exceptions import ContensisError, RateLimitedError
+from airflow_provider_contensis.api.responses import api_error_class
+from airflow_provider_contensis.exceptions import ContensisError
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.fork import ForkSafeEvent
@@ -22,22 +23,28 @@ class Pause:
         self._max_seconds = max_seconds
         self._cancelled = cancelled
         self._until = 0.0
+        self._status = 429
 
-    def extend(self, seconds: float) -> None:
-        """Pause for at least so many seconds from now."""
-        self._until = max(self._until, time.monotonic() + seconds)
+    def extend(self, seconds: float, status: int) -> None:
+        """Pause for at least so many seconds from now.
+
+        :param status: of the answer that asks to wait.
+        """
+        until = time.monotonic() + seconds
+        if until > self._until:
+            self._until, self._status = until, status
 
     def wait(self) -> None:
         """Return once the pause is over.
 
-        :raises RateLimitedError: it takes too long; carries the seconds that are left.
+        :raises APIError: it takes too long; carries the seconds that are left.
         :raises ContensisError: the client was closed.
         """
         while (left := self._until - time.monotonic()) > 0:
             if left > self._max_seconds:
-                raise RateLimitedError(
-                    f"The service asked to wait {left:.0f} more seconds before the next request.",
-                    status_code=429,
+                raise api_error_class(self._status)(
+                    f"The service answered {self._status} and asked to wait {left:.0f} more seconds.",
+                    status_code=self._status,
                     retry_after=left,
                 )
             if self._cancelled.wait(left):

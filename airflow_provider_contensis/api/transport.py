@@ -16,7 +16,8 @@ from airflow_provider_contensis.api.environment import origin
 from airflow_provider_contensis.api.fork import ForkSafeEvent, reset_in_children
 from airflow_provider_contensis.api.network_errors import NETWORK_ERRORS, translate
 from airflow_provider_contensis.api.pause import Pause
-from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS, parse_retry_after
+from airflow_provider_contensis.api.responses import retry_after
+from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
 from airflow_provider_contensis.exceptions import (
     RETRYABLE_STATUS_CODES,
     ContensisError,
@@ -62,7 +63,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         stream = kwargs.get("stream", False)
         response = super().send(request, *args, **{**kwargs, "stream": True})
         if response.status_code in RETRYABLE_STATUS_CODES:
-            self._pause.extend(parse_retry_after(response.headers.get("Retry-After")) or 0.0)
+            self._pause.extend(retry_after(response) or 0.0, response.status_code)
         if not stream:
             response._content = read_body(response)  # noqa: SLF001 - as Response.content does, but faster
         return response

@@ -36,6 +36,7 @@ SETTINGS = ConnectionSettings(
     scopes=("Entry_Read", "ContentType_Read", "Project_Read"),
     project_id="website",
     timeout=60.0,
+    retry_seconds=300.0,
     verify=True,
     proxies={},
 )
