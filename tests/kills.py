@@ -39,7 +39,7 @@ EXPIRY = 5.0
 
 # New processes fork from one that has imported all this already, so that none dies before it began.
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.kills", "airflow_provider_contensis.export.entries", "s3fs"])
+PROCESSES.set_forkserver_preload(["tests.kills", "airflow_provider_contensis.export.pipeline", "s3fs"])
 
 
 class Service(NamedTuple):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_contensis.api.resources import ContentType, Field
-    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
 
 
 class Number(str):
@@ -44,8 +44,8 @@ def raws(entries: Iterable[bytes]) -> list[msgspec.Raw]:
     return [msgspec.Raw(entry) for entry in entries]
 
 
-def metas(entries: Iterable[bytes]) -> list[EntryMeta]:
-    return entry_metas(raws(entries), "published")
+def metas(entries: Iterable[bytes], change_mark: ChangeMark = "published") -> list[EntryMeta]:
+    return entry_metas(raws(entries), change_mark)
 
 
 def field(field_id: str, data_type: str, data_format: str | None = None, **more: Any) -> Field:

@@ -178,7 +178,7 @@ class TestASpool:
             assert checkpoint.remaining == WINDOWS[1:]
             checkpoint.add(a_block(WINDOWS[1], 1))
             raise KilledError
-        assert caplog.text.count("not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
         assert checkpoints(tmp_path) == []
 
     def test_is_private_and_gone_once_the_export_has_succeeded(
@@ -332,7 +332,7 @@ class TestASpoolIsNotUsed:
         with open_checkpoint() as living:
             living.begin(PLAN)
             with open_checkpoint() as checkpoint:
-                assert "In use by a try that still runs" in caplog.text
+                assert "In use by an attempt that still runs" in caplog.text
                 assert checkpoint.plan is None
                 checkpoint.begin(PLAN)
                 assert len(checkpoints(tmp_path)) == 2
@@ -418,7 +418,7 @@ class TestTheFolderForTemporaryFiles:
         with open_remote() as checkpoint:
             checkpoint.begin(PLAN)
             assert list(folder.iterdir()) == []
-        assert caplog.text.count("What is read is not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
     def test_that_can_not_be_made_costs_the_spool_alone(
         self,
@@ -432,7 +432,7 @@ class TestTheFolderForTemporaryFiles:
             checkpoint.begin(PLAN)
             checkpoint.add(a_block(WINDOWS[0], 1))
             assert checkpoint.remaining == WINDOWS[1:]
-        assert caplog.text.count("What is read is not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
 
 class BrokenMemory(FilePointer):
@@ -462,7 +462,7 @@ def test_a_destination_that_no_file_can_have_is_left_for_the_storage_to_refuse(
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("broken", ["recall", "remember", "forget"])
+@pytest.mark.parametrize("broken", ["load", "save", "clear"])
 def test_without_a_store_the_export_goes_on_and_one_warning_says_so(
     open_checkpoint: Callable[..., Checkpoint],
     pointer: FilePointer,
@@ -476,7 +476,7 @@ def test_without_a_store_the_export_goes_on_and_one_warning_says_so(
         assert checkpoints(tmp_path) == []
         assert checkpoint.remaining == WINDOWS[1:]
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
-    assert "not kept for another try: The API server is away" in caplog.text
+    assert "Resume disabled: the checkpoint cannot be kept: The API server is away" in caplog.text
 
 
 @pytest.mark.usefixtures("begun")
@@ -500,7 +500,7 @@ def test_a_disk_that_is_full_ends_the_spool_alone_and_one_warning_says_so(
         assert checkpoint.remaining == ()
         assert checkpoints(tmp_path) == []
         assert pointer.load() is None
-    assert caplog.text.count("not kept for another try") == 1
+    assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
 
 def test_a_spool_does_not_take_the_last_of_the_room(
@@ -554,7 +554,7 @@ def export(
 ) -> Callable[..., ExportResult]:
     def run(sandbox: Sandbox, destination: str = "out.jsonl", **arguments: Any) -> ExportResult:
         storage = arguments.pop("storage", LocalStorage())
-        if not destination.startswith("pointer://"):
+        if not destination.startswith("memory://"):
             destination = f"{tmp_path}/{destination}"
         request = ExportRequest.from_arguments(**{"destination": destination, "page_size": 50, **arguments})
         return export_entries(
@@ -562,7 +562,7 @@ def export(
             sandbox.project_id,
             request,
             storage=storage,
-            root=destination.removeprefix("pointer:/"),
+            root=destination.removeprefix("memory:/"),
             owner="the task",
             pointer=pointer,
         )
@@ -602,7 +602,7 @@ class TestARetry:
         assert len(first) == 25
         assert len(set(first) & set(second)) <= IN_FLIGHT
         assert re.search(
-            r"Continuing: [\d,]+ entries in \d+ of \d+ windows were read by an earlier", caplog.text
+            r"Resuming: an earlier attempt has read [\d,]+ entries in \d+ of \d+ windows", caplog.text
         )
         assert caplog.text.count("Plan:") == 1
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
@@ -630,9 +630,9 @@ class TestARetry:
             return {file.name: file.read_bytes() for file in files if file.name != "_manifest.json"}
 
         with Sandbox(catalogue) as sandbox:
-            export(sandbox, f"a/{name}", misfits="raw")
-            fail(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox, 25)
-            asked = ask(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox)
+            export(sandbox, f"a/{name}", on_type_mismatch="raw")
+            fail(lambda: export(sandbox, f"b/{name}", on_type_mismatch="raw"), sandbox, 25)
+            asked = ask(lambda: export(sandbox, f"b/{name}", on_type_mismatch="raw"), sandbox)
         assert len(set(asked)) < 25  # windows, of which there are as many
         assert content("a") == content("b")
 
@@ -645,11 +645,11 @@ class TestARetry:
     ) -> None:
         fsspec = pytest.importorskip("fsspec")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        store = fsspec.filesystem("pointer")
+        store = fsspec.filesystem("memory")
         with Sandbox(catalogue) as sandbox:
 
             def run() -> None:
-                export(sandbox, "pointer://spool/x.jsonl", storage=ObjectStorage(store))
+                export(sandbox, "memory://spool/x.jsonl", storage=ObjectStorage(store))
 
             first = fail(run, sandbox, 25)
             second = ask(run, sandbox)
@@ -681,7 +681,7 @@ class TestARetry:
         with Sandbox(catalogue) as sandbox:
             fail(lambda: export(sandbox), sandbox, 25)
             export(sandbox, **change)
-        assert "Continuing" not in caplog.text
+        assert "Resuming" not in caplog.text
         assert caplog.text.count("Plan:") == 2
 
     def test_keeps_other_fields_in_another_format_of_what_was_read(
@@ -751,7 +751,7 @@ class TestARetry:
             catalogue.add(content_type, {"title": "New"}, at=entries[0]["sys"]["version"]["created"])
             catalogue.delete(entries[-1]["sys"]["id"])  # so that the service counts as many as before
             export(sandbox, page_size=20)
-        assert "Reading again what has grown" in caplog.text
+        assert "Reading the window again" in caplog.text
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
 
 

@@ -220,7 +220,7 @@ def test_text_that_a_spreadsheet_would_take_for_a_formula_is_guarded(text: str) 
     note = content_type("note", [field("text", "string"), field("topic", "string", "taxonomy")])
     told = text.replace('"', '\\"').replace("\t", "\\t").replace("\r", "\\r").encode()
     entry = b'{"text":"%s","topic":"%s","sys":%s}' % (told, told, sys("1", content_type_id="note"))
-    (row,) = rows_of(written([entry, entry], [note], guard_formulas=True)[: -0 or None])[:1]
+    (row,) = rows_of(written([entry, entry], [note], escape_formulas=True)[: -0 or None])[:1]
     assert (row["text"], row["topic"]) == (f"'{text}", f"'{text}")
     assert rows_of(written([entry], [note]))[0]["text"] == text
 
@@ -228,7 +228,7 @@ def test_text_that_a_spreadsheet_would_take_for_a_formula_is_guarded(text: str) 
 def test_numbers_are_never_guarded() -> None:
     note = content_type("note", [field("count", "integer"), field("text", "string")])
     entry = b'{"count":-5,"text":-6,"sys":' + sys("1", content_type_id="note") + b"}"
-    (row,) = rows_of(written([entry], [note], guard_formulas=True))
+    (row,) = rows_of(written([entry], [note], escape_formulas=True))
     assert (row["count"], row["text"]) == ("-5", "-6")
 
 

@@ -99,7 +99,9 @@ def test_ids_within_a_range_of_time_keep_to_it() -> None:
 
 def test_what_can_not_be_cut_is_refused_in_a_sentence() -> None:
     window = ROOT
-    with pytest.raises(ExportError, match="can't be told apart.*narrow the export"):
+    with pytest.raises(
+        ExportError, match="share a created time and the start of their id.*narrow the export"
+    ):
         for _ in range(99):
             window = cut(window, Measure(99_000, window.created_from, window.created_from), aim=500)[-1]
 

@@ -48,9 +48,9 @@ def test_arguments_tell_what_the_suffix_does_not() -> None:
     [
         ({"destination": ""}, "destination is empty"),
         ({"destination": None}, "destination is empty"),
-        ({"destination": "/data/films"}, "does not tell a file format"),
-        ({"destination": "/data/films.docx"}, "does not tell a file format"),
-        ({"destination": "/data/films.gz"}, "does not tell a file format"),
+        ({"destination": "/data/films"}, "Cannot tell the file format from destination"),
+        ({"destination": "/data/films.docx"}, "Cannot tell the file format from destination"),
+        ({"destination": "/data/films.gz"}, "Cannot tell the file format from destination"),
         (
             {"destination": "/data/films.jsonl", "file_format": "xml"},
             "file_format must be one of jsonl, json",
@@ -58,8 +58,8 @@ def test_arguments_tell_what_the_suffix_does_not() -> None:
         ({"destination": "/data/films.jsonl", "compression": "rar"}, "compression must be one of gz, gzip"),
         ({"destination": "/data/films.parquet", "compression": "gzip"}, "Parquet is compressed already"),
         ({"destination": "/data/films.parquet.gz"}, "Parquet is compressed already"),
-        ({"destination": "~\x00/films.jsonl"}, "names a user that is not known"),
-        ({"destination": 10**5_000}, "does not tell a file format"),
+        ({"destination": "~\x00/films.jsonl"}, "names a user that does not exist on this machine"),
+        ({"destination": 10**5_000}, "Cannot tell the file format from destination"),
         ({"destination": "/data/films.jsonl", "file_format": 10**5_000}, "file_format must be one of"),
         ({"destination": "file://elsewhere/films.jsonl"}, "names another machine"),
     ],

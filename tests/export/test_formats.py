@@ -68,5 +68,7 @@ def test_a_path_through_an_array_applies_to_each_item() -> None:
 
 @pytest.mark.parametrize("title", [b'{"\\ud800":1}', b"[" * 100_000 + b"]" * 100_000])
 def test_fields_of_an_entry_that_can_not_be_looked_into_are_refused(title: bytes) -> None:
-    with pytest.raises(InvalidResponseError, match="An entry is nested too deeply .* or a field's name"):
+    with pytest.raises(
+        InvalidResponseError, match="an entry: it is nested too deeply, or a field's name is not text"
+    ):
         keep_fields(msgspec.Raw(b'{"title":%b}' % title), field_tree(["title.a"]))

@@ -25,13 +25,14 @@ from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.formats import csv, json, parquet
 from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.export.sinks import file, folder
 
 url, client_id, client_secret, project_id, destination, user = sys.argv[1:]
 if os.getuid() == 0 and user == "nobody":
     os.setuid(65534)
 scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
 client = ContensisClient(Credentials(url, client_id, client_secret, scopes))
-request = ExportRequest.from_arguments(destination=destination, misfits="raw")
+request = ExportRequest.from_arguments(destination=destination, on_type_mismatch="raw")
 try:
     export_entries(client, project_id, request)
 except DestinationError as error:

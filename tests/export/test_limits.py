@@ -201,7 +201,7 @@ class TestAnExport:
 
         export(refuse_large_pages, page_size=400, max_concurrent_requests=2)
         assert 0 < len(refused) < 12  # and not once for every page
-        assert "From now on 100 entries a page" in caplog.text
+        assert "Limits now: page_size=100," in caplog.text
 
     def test_that_bears_two_requests_at_a_time_soon_gets_no_more(
         self, export: Callable[..., ExportResult]

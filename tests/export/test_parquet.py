@@ -242,9 +242,12 @@ def test_a_value_that_does_not_fit_fails_or_keeps_the_entry_as_json(data_type: s
     definition = content_type("odd", [field("fine", "integer"), field("odd", data_type)])
     good = b'{"fine":1,"odd":null,"sys":' + sys("good", content_type_id="odd") + b"}"
     bad = b'{"fine":2,"odd":%s,"sys":%s}' % (value.encode(), sys("bad", content_type_id="odd"))
-    with pytest.raises(ExportError, match=r"Entry bad \(en-GB\): the field odd.* holds .*misfits=\"raw\""):
+    with pytest.raises(
+        ExportError,
+        match=r"Entry bad \(en-GB\): the value .+ of field odd.* does not fit .*on_type_mismatch=\"raw\"",
+    ):
         written([good, bad, good], definition)
-    rows = rows_of(written([good, bad, good], definition, misfits="raw"))
+    rows = rows_of(written([good, bad, good], definition, on_type_mismatch="raw"))
     assert [row["fine"] for row in rows] == [1, 2, 1]
     assert rows[1]["odd"] in (None, [1, None])
     assert [row["_raw"] for row in rows] == [None, bad.decode(), None]
@@ -265,9 +268,9 @@ def test_a_misfit_within_an_object_is_named_by_its_path(
 ) -> None:
     definition = content_type("odd", [field("odd", data_type, data_format)])
     bad = b'{"odd":%s,"sys":%s}' % (value.encode(), sys("bad", content_type_id="odd"))
-    with pytest.raises(ExportError, match=rf"Entry bad \(en-GB\): the field {path} holds"):
+    with pytest.raises(ExportError, match=rf"Entry bad \(en-GB\): the value .+ of field {path} does not fit"):
         written([bad], definition)
-    assert rows_of(written([bad], definition, misfits="raw"))[0]["_raw"] == bad.decode()
+    assert rows_of(written([bad], definition, on_type_mismatch="raw"))[0]["_raw"] == bad.decode()
 
 
 @pytest.mark.parametrize("value", ["94.0", "9.4e1"])
@@ -277,7 +280,7 @@ def test_a_whole_number_in_another_spelling_is_an_integer(value: str) -> None:
 
 
 def test_the_column_for_misfits_is_there_without_any() -> None:
-    assert table_of(written([FULL], misfits="raw")).column("_raw").to_pylist() == [None]
+    assert table_of(written([FULL], on_type_mismatch="raw")).column("_raw").to_pylist() == [None]
     assert "_raw" not in table_of(written([FULL])).column_names
 
 
@@ -295,7 +298,7 @@ def test_raw_mode_carries_the_json_as_served() -> None:
 def test_raw_mode_takes_the_save_as_the_change_of_a_latest_version() -> None:
     sink = Collected()
     writer = ParquetWriter(sink, [], FormatOptions(parquet_mode="raw"), version_status="latest")
-    writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET]))
+    writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET], "modified"))
     writer.close()
     changed = [row["changed"] for row in rows_of(sink.content)]
     assert changed == [nanoseconds("2031-03-30T10:15:10.7048498Z"), None, None]

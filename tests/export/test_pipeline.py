@@ -146,14 +146,14 @@ class TestAnExport:
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(progress_module, "_CALM_SECONDS", 0.05)
+        monkeypatch.setattr(progress_module, "_INTERVAL_SECONDS", 0.05)
         with caplog.at_level(logging.INFO):
             export(iso_sandbox, page_size=250)
         told = caplog.text
         for words in (
             "Exporting published entries of project isoCodes (management API)",
             "Plan: 26,",
-            "a second, about",
+            "per second, about",
             "Proof: 26,",
             "Wrote ",
             "Exported 26,",
@@ -480,7 +480,7 @@ class TestProof:
         exported = [entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))]
         assert sorted(exported) == sorted(set(in_order) - {victim})
         assert result.entries == 899
-        assert "Reading again what has grown" in caplog.text
+        assert "Reading the window again" in caplog.text
 
     def test_editors_at_work_all_the_while_neither_hide_nor_double_what_they_leave_alone(
         self, export: Callable[..., ExportResult], tmp_path: Path

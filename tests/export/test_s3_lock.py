@@ -143,8 +143,8 @@ def test_who_waited_for_too_long_says_so_and_leaves_everything_as_it_was(
     with pytest.raises(DestinationError) as failure:
         export("country")
     assert str(failure.value) == (
-        f"{folder.path} could not be written: others have been replacing its files for 0 minutes, "
-        "and ._manifest.json.lock in it names the task that does so now."
+        f"{folder.path} could not be written: other exports have been replacing its files for 0 minutes. "
+        "._manifest.json.lock in it names the task that holds the lock."
     )
     assert failure.value.retryable
     assert folder.files() == before
@@ -164,9 +164,9 @@ def test_a_holder_that_was_taken_for_dead_changes_nothing_more(
         with other.exclusive(folder.path, owner="other"):
             before = folder.files()
             monkeypatch.setattr(lock, "_EXPIRY", 0.0)  # it was not at work for longer than it may
-            with pytest.raises(DestinationError, match="another export took its lock over"):
+            with pytest.raises(DestinationError, match="another one has taken it over"):
                 file.commit()
-            with pytest.raises(DestinationError, match="another export took its lock over"):
+            with pytest.raises(DestinationError, match="another one has taken it over"):
                 sleeper.remove(f"{folder.path}film.jsonl")
             monkeypatch.undo()
             assert folder.files() == before

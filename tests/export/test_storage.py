@@ -93,7 +93,7 @@ class TestAFile:
         path = tmp_path / "films[1].jsonl"
         program = (
             "import os, signal, sys\n"
-            "from airflow_provider_contensis.export.storage import LocalStorage\n"
+            "from airflow_provider_contensis.export.storage.local import LocalStorage\n"
             "LocalStorage().create(sys.argv[1], owner='task').write(b'half')\n"
             "os.kill(os.getpid(), signal.SIGKILL)"
         )
