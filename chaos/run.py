@@ -162,8 +162,8 @@ def run_scenario(scenario: Scenario) -> Outcome:
         violations.append(f"it took {seconds:.0f} s")
     return Outcome(
         seed=scenario.seed,
-        fault_level=scenario.weather,
-        edit_level=scenario.edits,
+        fault_level=scenario.fault_level,
+        edit_level=scenario.edit_level,
         violations=violations,
         error=type(error).__name__ if error else None,
         message=str(error) if error else None,
@@ -209,7 +209,7 @@ def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
     violations = []
     if not isinstance(error, ContensisError):
         violations.append(f"it failed with a foreign exception, {type(error).__name__}: {error}")
-    if scenario.weather == scenario.edits == "none":
+    if scenario.fault_level == scenario.edit_level == "none":
         violations.append(f"it failed although nothing was wrong: {error}")
     return violations
 

@@ -40,16 +40,16 @@ CALM = Scenario(
     },
     destination="entries.jsonl",
     has_older=True,
-    weather="none",
+    fault_level="none",
     faults={},
-    edits="none",
+    edit_level="none",
     edit_rate=0,
     retry_after=0,
     slow=0.01,
     sandbox={},
 )
 BUSY = replace(
-    CALM, weather="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edits="few", edit_rate=0.5
+    CALM, fault_level="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edit_level="few", edit_rate=0.5
 )
 
 
@@ -136,7 +136,7 @@ class TestTheOracle:
 
         monkeypatch.setattr(search, "check_page", believe)
         monkeypatch.setattr(Proof, "complete", lambda *_, **__: iter(()))
-        outcome = run_scenario(replace(CALM, weather="few", faults={"short-page": 0.3}))
+        outcome = run_scenario(replace(CALM, fault_level="few", faults={"short-page": 0.3}))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
     def test_finds_what_is_read_over_an_edit(self, monkeypatch: pytest.MonkeyPatch) -> None:
