@@ -54,8 +54,8 @@ class Outcome:
     :param message: the message of that exception.
     :param entries: the number of entries exported.
     :param requests: the number of requests that the sandbox received.
-    :param warnings: counts by module: `retry` warns once for each retried call, `entries` once for each
-        slice found incomplete and read again.
+    :param warnings: counts by module: `retry` warns once for each retried call, `proof` once for each
+        window found incomplete and read again.
     :param faults: counts of injected faults, by name.
     :param edits: counts of edits during the export, by name.
     :param continued: the number of attempts that continued from a checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def test_exports_under_random_faults_and_edits_keep_their_promises() -> None:
     assert sum(outcome.edits.total() for outcome in outcomes) > 100
     assert sum(outcome.error is None for outcome in outcomes) > 20
     assert sum(outcome.continued for outcome in outcomes) > 5
+    assert sum(outcome.warnings["proof"] for outcome in outcomes) > 0
 
 
 class TestASeed:
@@ -182,10 +184,12 @@ class TestTheOracle:
 
 
 def test_the_report_counts_runs_faults_edits_and_failures() -> None:
-    good = run_scenario(BUSY)
+    good = replace(run_scenario(BUSY), warnings=Counter(retry=7, plan=5, proof=2))
     bad = replace(good, error="ServerError", violations=["one", "two"])
     text = report([good, bad], 12)
     assert "| runs | 2 |" in text
+    assert "| calls retried | 14 |" in text
+    assert "| windows found incomplete and read again | 4 |" in text
     assert "| **violations** | 2 |" in text
     assert "| few | 0 of 0 | 1 of 2 | 0 of 0 |" in text
     assert f"| `503` | {2 * good.faults['503']} |" in text
