@@ -268,7 +268,7 @@ class TestCheckpoint:
 
 
 class TestUnusableCheckpoint:
-    """An unusable checkpoint is ignored and removed, and a new one begun."""
+    """The attempt ignores an earlier checkpoint that it cannot use, and begins a new one."""
 
     def check_ignored(self, checkpoint: Checkpoint, folder: Path) -> None:
         with pytest.raises(KilledError), checkpoint:
