@@ -41,7 +41,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
             ("calls retried", warnings["retry"]),
             ("edits made during the exports", edits.total()),
             ("retries that continued from a checkpoint", sum(outcome.continued for outcome in outcomes)),
-            ("slices found incomplete and read again", warnings["entries"]),
+            ("windows found incomplete and read again", warnings["proof"]),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),
         ],

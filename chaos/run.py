@@ -54,8 +54,8 @@ class Outcome:
     :param message: the message of that exception.
     :param entries: the number of entries exported.
     :param requests: the number of requests that the sandbox received.
-    :param warnings: counts by module: `retry` warns once for each retried call, `entries` once for each
-        slice found incomplete and read again.
+    :param warnings: counts by module: `retry` warns once for each retried call, `proof` once for each
+        window found incomplete and read again.
     :param faults: counts of injected faults, by name.
     :param edits: counts of edits during the export, by name.
     :param continued: the number of attempts that continued from a checkpoint.
@@ -162,8 +162,8 @@ def run_scenario(scenario: Scenario) -> Outcome:
         violations.append(f"it took {seconds:.0f} s")
     return Outcome(
         seed=scenario.seed,
-        fault_level=scenario.weather,
-        edit_level=scenario.edits,
+        fault_level=scenario.fault_level,
+        edit_level=scenario.edit_level,
         violations=violations,
         error=type(error).__name__ if error else None,
         message=str(error) if error else None,
@@ -209,7 +209,7 @@ def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
     violations = []
     if not isinstance(error, ContensisError):
         violations.append(f"it failed with a foreign exception, {type(error).__name__}: {error}")
-    if scenario.weather == scenario.edits == "none":
+    if scenario.fault_level == scenario.edit_level == "none":
         violations.append(f"it failed although nothing was wrong: {error}")
     return violations
 

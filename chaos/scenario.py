@@ -57,9 +57,9 @@ class Scenario:
     :param arguments: the arguments of the export, as a user gives them.
     :param destination: relative to the run's folder; a folder if it ends in `/`.
     :param has_older: whether the destination already holds an older export.
-    :param weather: the number of faults: none, few, many or storm.
+    :param fault_level: the number of faults: none, few, many or storm.
     :param faults: the share of requests that each fault hits, by name.
-    :param edits: the number of edits: none, few or many.
+    :param edit_level: the number of edits: none, few or many.
     :param edit_rate: edits before each answer.
     :param retry_after: seconds that a 429 answer asks to wait.
     :param slow: seconds that a slow answer takes.
@@ -75,9 +75,9 @@ class Scenario:
     arguments: dict[str, Any]
     destination: str
     has_older: bool
-    weather: str
+    fault_level: str
     faults: dict[str, float]
-    edits: str
+    edit_level: str
     edit_rate: float
     retry_after: int
     slow: float
@@ -137,13 +137,13 @@ def draw_scenario(seed: int) -> Scenario:
     if rng.random() < 0.1:
         arguments["changed_to"] = f"2026-01-0{rng.randint(1, 9)}T09:00:00.1234567Z"
     destination = _destination(rng, arguments)
-    weather = rng.choices(("none", "few", "many", "storm"), (20, 45, 30, 5))[0]
-    edits = rng.choices(("none", "few", "many"), (25, 45, 30))[0]
-    if edits == "many":  # on smaller pages, editors create entries faster than the export reads them
+    fault_level = rng.choices(("none", "few", "many", "storm"), (20, 45, 30, 5))[0]
+    edit_level = rng.choices(("none", "few", "many"), (25, 45, 30))[0]
+    if edit_level == "many":  # on smaller pages, editors create entries faster than the export reads them
         arguments["page_size"] = max(10, arguments["page_size"])
     has_older = rng.random() < 0.5
-    faults = _faults(rng, weather)
-    edit_rate = {"none": 0.0, "few": rng.uniform(0.03, 0.3), "many": rng.uniform(0.5, 3)}[edits]
+    faults = _faults(rng, fault_level)
+    edit_rate = {"none": 0.0, "few": rng.uniform(0.03, 0.3), "many": rng.uniform(0.5, 3)}[edit_level]
     retry_after = rng.choice((0, 0, 0, 0, 0, 1))
     slow = rng.choice((0.02, 0.02, 0.05, 0.05, 1.2))
     if faults.get("slow-body", 0) > 0.5:  # a second per answer takes minutes and shows nothing more
@@ -157,9 +157,9 @@ def draw_scenario(seed: int) -> Scenario:
         arguments=arguments,
         destination=destination,
         has_older=has_older,
-        weather=weather,
+        fault_level=fault_level,
         faults=faults,
-        edits=edits,
+        edit_level=edit_level,
         edit_rate=edit_rate,
         retry_after=retry_after,
         slow=slow,
@@ -205,12 +205,12 @@ def _destination(rng: random.Random, arguments: dict[str, Any]) -> str:
     return "export/"
 
 
-def _faults(rng: random.Random, weather: str) -> dict[str, float]:
-    if weather == "none":
+def _faults(rng: random.Random, fault_level: str) -> dict[str, float]:
+    if fault_level == "none":
         return {}
-    if weather == "storm":
+    if fault_level == "storm":
         return {rng.choice(list(FAULTS)): rng.uniform(0.8, 1)}
-    number = rng.randint(1, 4) if weather == "few" else rng.randint(5, 10)
+    number = rng.randint(1, 4) if fault_level == "few" else rng.randint(5, 10)
     return {
         name: rng.uniform(0.0005, 0.002) if name in FATAL else rng.uniform(0.003, 0.02)
         for name in rng.sample(list(FAULTS), number)

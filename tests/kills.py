@@ -1,8 +1,8 @@
-"""Exports that are killed at random moments, and what a reader of their destination sees then.
+"""Exports that are killed at random moments, and what a reader of their destination then sees.
 
-To a file and to a folder, on this machine and on an S3 server, over an older export or over nothing. Two
-editions of the content take turns, so that a reader can tell old from new. Each is tried again, and goes on
-from what the killed try has read.
+They go to a file and to a folder, on this machine and on an S3 server, with or without an older export in
+their place. Two editions of the content alternate, so that a reader can tell old from new. Each export is
+retried, and resumes from what the killed attempt has read.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 Seen = Literal["nothing", "old", "new", "partial", "torn"]
 KINDS = tuple(f"kind{number}" for number in range(6))
-PATIENCE = 120.0
-# How long a folder's lock on S3 outlives its holder: a minute would be most of a long run's time.
+TIMEOUT = 120.0
+# Seconds after which a folder's lock on S3 expires: with a minute, most of a long run would be waiting.
 EXPIRY = 5.0
 
-# New processes fork from one that has imported all this already, so that none dies before it began.
+# New processes fork from one that has imported everything, so that none is killed before its export begins.
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.kills", "airflow_provider_contensis.export.entries", "s3fs"])
+PROCESSES.set_forkserver_preload(["tests.kills", "airflow_provider_contensis.export.pipeline", "s3fs"])
 
 
 class Service(NamedTuple):
-    """What a process needs to know of a sandbox, and of the S3 server if it writes to one."""
+    """The access of another process to a sandbox, and to the S3 server if it writes there."""
 
     url: str
     client_id: str
@@ -57,18 +57,18 @@ class Service(NamedTuple):
 
 
 def edition(seed: int) -> Catalogue:
-    """Return a project of six content types; another seed gives other entries."""
-    parts = [
+    """Return a project of six content types; its entries depend on the seed."""
+    catalogues = [
         synthetic_catalogue(60, body_bytes=300, content_type_id=kind, seed=seed * 100 + number)
         for number, kind in enumerate(KINDS)
     ]
-    content_types = [item for part in parts for item in part.content_types.values()]
-    documents = [document for part in parts for document in part.select(lambda _: True)[1]]
-    return Catalogue(parts[0].project, content_types, documents)
+    content_types = [item for catalogue in catalogues for item in catalogue.content_types.values()]
+    documents = [document for catalogue in catalogues for document in catalogue.select(lambda _: True)[1]]
+    return Catalogue(catalogues[0].project, content_types, documents)
 
 
 def s3_filesystem(s3_url: str) -> Any:
-    """Return a fresh filesystem of the S3 server, that remembers no listing."""
+    """Return a new filesystem of the S3 server, without a cache of listings."""
     import s3fs
 
     return s3fs.S3FileSystem(
@@ -80,27 +80,30 @@ def s3_filesystem(s3_url: str) -> Any:
     )
 
 
-def interrupt(storage: Storage, name: str, happen: Callable[[], object]) -> None:
-    """Let something else happen right before one of the files of a storage gets its name."""
+def before_commit(storage: Storage, name: str, action: Callable[[], object]) -> None:
+    """Make a storage run an action right before a file gets its name.
+
+    :param name: the end of that file's path.
+    """
     create = storage.create
 
-    def create_interrupted(path: str, *, owner: str) -> PendingFile:
+    def create_with_action(path: str, *, owner: str) -> PendingFile:
         file = create(path, owner=owner)
         if path.endswith(name):
             commit = file.commit
 
-            def interrupted() -> None:
-                happen()
+            def commit_after_action() -> None:
+                action()
                 commit()
 
-            file.commit = interrupted  # type: ignore[method-assign]  # only this one
+            file.commit = commit_after_action  # type: ignore[method-assign]  # on this instance only
         return file
 
-    storage.create = create_interrupted  # type: ignore[method-assign]  # only this one
+    storage.create = create_with_action  # type: ignore[method-assign]  # on this instance only
 
 
-class Asked:
-    """Notes of which windows a sandbox is asked for pages; for `Sandbox(faults=…)`."""
+class WindowRecorder:
+    """Records the windows that a sandbox is asked for; for `Sandbox(faults=…)`."""
 
     def __init__(self) -> None:
         self.windows: set[str] = set()
@@ -111,9 +114,9 @@ class Asked:
 
 
 def export(
-    service: Service, destination: str, begun: Event, pointer: Path | None, dies_at: str | None
+    service: Service, destination: str, begun: Event, pointer: Path | None, killed_before: str | None
 ) -> None:
-    """Export everything; run in a process of its own; as `start`."""
+    """Export everything; runs in a process of its own. Parameters as in `start`."""
     begun.set()
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.token_request import Credentials
@@ -128,8 +131,8 @@ def export(
     client = ContensisClient(Credentials(service.url, service.client_id, service.client_secret, scopes))
     request = ExportRequest.from_arguments(destination=destination, page_size=30)
     storage = ObjectStorage(s3_filesystem(service.s3_url)) if service.s3_url else LocalStorage()
-    if dies_at is not None:
-        interrupt(storage, dies_at, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if killed_before is not None:
+        before_commit(storage, killed_before, lambda: os.kill(os.getpid(), signal.SIGKILL))
     root = destination.removeprefix("s3://")
     export_entries(
         client,
@@ -143,45 +146,45 @@ def export(
 
 
 def start(
-    service: Service, destination: str, pointer: Path | None = None, *, dies_at: str | None = None
+    service: Service, destination: str, pointer: Path | None = None, *, killed_before: str | None = None
 ) -> ForkServerProcess:
     """Return a process that has begun to export.
 
-    :param pointer: the file in which tries tell each other what was read; None for none.
-    :param dies_at: the file before whose commit it is killed.
+    :param pointer: the file with the pointer to the checkpoint; None for no checkpoint.
+    :param killed_before: the file before whose commit the process kills itself; None for none.
     """
     begun = PROCESSES.Event()
     process = PROCESSES.Process(
-        target=export, args=(service, destination, begun, pointer, dies_at), daemon=True
+        target=export, args=(service, destination, begun, pointer, killed_before), daemon=True
     )
     process.start()
-    assert begun.wait(PATIENCE)
+    assert begun.wait(TIMEOUT)
     return process
 
 
 def run(service: Service, destination: str, pointer: Path | None = None) -> float:
-    """Export in a process of its own; return the seconds it took.
+    """Export in a process of its own; return how many seconds that took.
 
     :param pointer: as in `start`.
-    :raises AssertionError: it failed.
+    :raises AssertionError: the export failed.
     """
     process = start(service, destination, pointer)
     started = time.monotonic()
-    process.join(PATIENCE)
+    process.join(TIMEOUT)
     assert process.exitcode == 0
     return time.monotonic() - started
 
 
 class Place(Protocol):
-    """Where exports go."""
+    """A destination of exports."""
 
     destination: str
 
     def files(self) -> dict[str, bytes]:
-        """Return what a reader finds, by name."""
+        """Return the files that a reader finds, by name."""
 
     def leftovers(self) -> int:
-        """Return how much lies there that no reader finds."""
+        """Return the number of hidden files and unfinished uploads."""
 
     def clear(self) -> None:
         """Remove everything."""
@@ -190,7 +193,7 @@ class Place(Protocol):
 class LocalPlace:
     """A folder on this machine.
 
-    :param name: of the destination in it; empty for the folder itself.
+    :param name: the name of the destination in it; empty for the folder itself.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -212,7 +215,7 @@ class LocalPlace:
 class S3Place:
     """A bucket.
 
-    :param name: of the destination in it; empty for the bucket itself.
+    :param name: the name of the destination in it; empty for the bucket itself.
     """
 
     def __init__(self, s3_url: str, bucket: str, name: str) -> None:
@@ -238,10 +241,10 @@ class S3Place:
         self._store.clear_multipart_uploads(self._bucket)
 
 
-def what_is_seen(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, bytes]) -> Seen:
-    """Return what a reader takes the files for, who knows both whole exports.
+def observe(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, bytes]) -> Seen:
+    """Return what the files are to a reader who knows both whole exports.
 
-    A folder without a manifest is nothing; one whose manifest tells other hashes than its files have is torn.
+    A folder without a manifest is nothing; one whose files do not match the hashes in its manifest is torn.
     """
     manifest = json.loads(files.pop("_manifest.json", b"null"))
     if any(content not in (old.get(name), new.get(name)) for name, content in files.items()):
@@ -250,7 +253,7 @@ def what_is_seen(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, 
     if manifest is None and "_manifest.json" in new:
         return "nothing"
     if manifest is not None and any(
-        hashlib.sha256(files.get(name, b"")).hexdigest() != told for name, told in named.items()
+        hashlib.sha256(files.get(name, b"")).hexdigest() != sha256 for name, sha256 in named.items()
     ):
         return "torn"
     for label, whole in (("old", old), ("new", new)):
@@ -260,11 +263,11 @@ def what_is_seen(files: dict[str, bytes], old: dict[str, bytes], new: dict[str, 
 
 
 class Kills:
-    """Runs exports to one place and kills them.
+    """Kills exports to one place, and counts what a reader sees.
 
-    :param sandboxes: of the two editions.
-    :param s3_url: of the S3 server, if the place is there.
-    :param pointer: a file for what the tries tell each other.
+    :param sandboxes: one for each of the two editions.
+    :param s3_url: the S3 server, if the place is there.
+    :param pointer: the file with the pointer to the checkpoint.
     """
 
     def __init__(
@@ -273,71 +276,71 @@ class Kills:
         sandboxes: list[Sandbox],
         s3_url: str | None,
         pointer: Path,
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self.place = place
-        self.counted: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._sandboxes = sandboxes
         self._services = [Service.of(sandbox, s3_url) for sandbox in sandboxes]
         self._pointer = pointer
-        self._chance = chance
-        self._wholes = []
+        self._rng = rng
+        self._exports = []
         for service in self._services:
-            self._lasts = run(service, place.destination)
-            self._wholes.append(place.files())
-        self._stands = 1  # the edition that was exported last
+            self._duration = run(service, place.destination)
+            self._exports.append(place.files())
+        self._current = 1  # the edition that was exported last
 
     def kill_one(self) -> None:
-        """Kill an export once, look, and try it again."""
-        while not self._killed():
+        """Kill an export, observe its destination, and retry it."""
+        while not self._kill():
             pass
-        asked = self._ask_anew()
-        old, new = self._wholes[self._stands], self._wholes[1 - self._stands]
-        self.counted[what_is_seen(self.place.files(), old, new)] += 1
-        self.counted["kills"] += 1
-        # A try killed at its very end has removed its spool, and perhaps not yet what leads to it.
+        requested = self._take_requested()
+        old, new = self._exports[self._current], self._exports[1 - self._current]
+        self.counts[observe(self.place.files(), old, new)] += 1
+        self.counts["kills"] += 1
+        # An attempt killed at its very end has removed its checkpoint, and perhaps not yet the pointer to it.
         pointer = json.loads(self._pointer.read_text()) if self._pointer.exists() else None
         continues = pointer is not None and Path(pointer["path"]).exists()
-        run(self._services[1 - self._stands], self.place.destination, self._pointer)
-        again = len(asked & self._ask_anew()) if continues else 0
-        self.counted["continued"] += continues
-        self.counted["again"] = max(self.counted["again"], again)
-        self.counted["retries"] += what_is_seen(self.place.files(), old, new) == "new"
-        self.counted["left over"] += self.place.leftovers()
-        self._stands = 1 - self._stands
+        run(self._services[1 - self._current], self.place.destination, self._pointer)
+        again = len(requested & self._take_requested()) if continues else 0
+        self.counts["continued"] += continues
+        self.counts["again"] = max(self.counts["again"], again)
+        self.counts["retries"] += observe(self.place.files(), old, new) == "new"
+        self.counts["left over"] += self.place.leftovers()
+        self._current = 1 - self._current
 
-    def _ask_anew(self) -> set[str]:
-        """Return of which windows the other edition was asked for pages since the last time."""
-        sandbox = self._sandboxes[1 - self._stands]
-        asked, sandbox.faults = sandbox.faults, Asked()
-        return asked.windows if isinstance(asked, Asked) else set()
+    def _take_requested(self) -> set[str]:
+        """Return the windows of the other edition that were requested since the last call."""
+        sandbox = self._sandboxes[1 - self._current]
+        recorder, sandbox.faults = sandbox.faults, WindowRecorder()
+        return recorder.windows if isinstance(recorder, WindowRecorder) else set()
 
-    def _killed(self) -> bool:
-        """Start an export of the other edition and kill it; return whether it was still alive."""
-        if self._chance.random() < 0.25:
+    def _kill(self) -> bool:
+        """Start an export of the other edition and kill it; return whether it still ran."""
+        if self._rng.random() < 0.25:
             self.place.clear()
-        # Half of them late, where the files get their names.
-        moment = self._lasts * self._chance.choice((self._chance.random(), self._chance.uniform(0.7, 1.0)))
-        self._ask_anew()
-        process = start(self._services[1 - self._stands], self.place.destination, self._pointer)
+        # Half of the kills come late, when the files get their names.
+        moment = self._duration * self._rng.choice((self._rng.random(), self._rng.uniform(0.7, 1.0)))
+        self._take_requested()
+        process = start(self._services[1 - self._current], self.place.destination, self._pointer)
         time.sleep(moment)
         process.kill()
         process.join()
         if process.exitcode == -signal.SIGKILL:
             return True
-        self._stands = 1 - self._stands
+        self._current = 1 - self._current
         return False
 
 
 def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
     """Return what was seen, by place.
 
-    `again` is the most windows that a retry asked for again, of those that continued.
+    `again` is the largest number of windows that a retry requested again after it resumed.
     """
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it tells every request
-    chance = random.Random(seed)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
+    rng = random.Random(seed)
     store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with ExitStack() as stack:
         sandboxes = [stack.enter_context(Sandbox(edition(number), latency=0.005)) for number in (1, 2)]
@@ -346,7 +349,7 @@ def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
         host, port = store.get_host_and_port()
         s3_url = f"http://{host}:{port}"
         places = {
-            name: Kills(place, sandboxes, url, folder / f"{name}.json", chance)
+            name: Kills(place, sandboxes, url, folder / f"{name}.json", rng)
             for name, place, url in (
                 ("local file", LocalPlace(folder / "file", "entries.jsonl"), None),
                 ("local folder", LocalPlace(folder / "folder", ""), None),
@@ -356,11 +359,11 @@ def kill_many(runs: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
         }
         for number in range(runs):
             list(places.values())[number % len(places)].kill_one()
-    return {name: place.counted for name, place in places.items()}
+    return {name: place.counts for name, place in places.items()}
 
 
-def table(counted: dict[str, Counter[str]]) -> str:
-    """Return what was seen, as a person reads it."""
+def table(counts: dict[str, Counter[str]]) -> str:
+    """Return what was seen as a table."""
     columns = (
         "kills",
         "nothing",
@@ -373,15 +376,15 @@ def table(counted: dict[str, Counter[str]]) -> str:
         "again",
         "left over",
     )
-    rows = {**counted, "all": sum(counted.values(), Counter())}
-    rows["all"]["again"] = max(each["again"] for each in counted.values())
+    rows = {**counts, "all": sum(counts.values(), Counter())}
+    rows["all"]["again"] = max(each["again"] for each in counts.values())
     lines = [f"{'':<14}" + "".join(f"{column:>11}" for column in columns)]
-    lines += [f"{name:<14}" + "".join(f"{counts[c]:>11}" for c in columns) for name, counts in rows.items()]
-    whole = rows["all"]
+    lines += [f"{name:<14}" + "".join(f"{row[c]:>11}" for c in columns) for name, row in rows.items()]
+    total = rows["all"]
     return "\n".join(
         [
             *lines,
-            f"{whole['partial']} partial files seen, {whole['retries']} successful retries, "
-            f"{whole['continued']} of which continued and asked again for at most {whole['again']} windows",
+            f"{total['partial']} partial files seen, {total['retries']} successful retries; "
+            f"{total['continued']} of them resumed, and requested at most {total['again']} windows again",
         ]
     )

@@ -1,7 +1,8 @@
-"""The chaos suite in small, and proof that its oracle can tell right from wrong."""
+"""A small run of the chaos suite, and proof that its oracle notices violations."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,55 +41,56 @@ CALM = Scenario(
     },
     destination="entries.jsonl",
     has_older=True,
-    weather="none",
+    fault_level="none",
     faults={},
-    edits="none",
+    edit_level="none",
     edit_rate=0,
     retry_after=0,
     slow=0.01,
     sandbox={},
 )
 BUSY = replace(
-    CALM, weather="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edits="few", edit_rate=0.5
+    CALM, fault_level="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edit_level="few", edit_rate=0.5
 )
 
 
-def test_exports_under_random_faults_and_edits_keep_their_promises() -> None:
+def test_exports_under_random_faults_and_edits_keep_promises() -> None:
     outcomes = [run(seed) for seed in range(1, 41)]
     assert [(outcome.seed, outcome.violations) for outcome in outcomes if outcome.violations] == []
     assert sum(outcome.faults.total() for outcome in outcomes) > 100
     assert sum(outcome.edits.total() for outcome in outcomes) > 100
     assert sum(outcome.error is None for outcome in outcomes) > 20
     assert sum(outcome.continued for outcome in outcomes) > 5
+    assert sum(outcome.warnings["proof"] for outcome in outcomes) > 0
 
 
-class TestASeed:
-    def test_stands_for_one_scenario(self) -> None:
+class TestSeed:
+    def test_determines_scenario(self) -> None:
         assert draw_scenario(7) == draw_scenario(7) != draw_scenario(8)
 
-    def test_replays_alone_what_it_did_among_others(self) -> None:
+    def test_replay_repeats_faults_and_edits(self) -> None:
         first, second = run_scenario(BUSY), run_scenario(BUSY)
         assert first.faults == second.faults
         assert first.edits == second.edits
         assert (first.entries, first.requests) == (second.entries, second.requests)
         assert first.faults.total() > 0 < first.edits.total()
 
-    def test_replayed_alone_shows_what_was_drawn(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_single_run_prints_scenario(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--runs", "1", "--seed", "7"]) == 0
-        shown = capsys.readouterr().out
-        assert "Scenario(seed=7" in shown
-        assert "| runs | 1 |" in shown
+        output = capsys.readouterr().out
+        assert "Scenario(seed=7" in output
+        assert "| runs | 1 |" in output
 
 
-class TestTheOracle:
-    """Each test breaks the product, and sees that this is found."""
+class TestOracle:
+    """Nearly every test breaks the product, and checks that the oracle notices."""
 
-    def test_is_content_with_an_export_that_nothing_disturbs(self) -> None:
+    def test_accepts_undisturbed_export(self) -> None:
         outcome = run_scenario(CALM)
         assert (outcome.violations, outcome.error, outcome.entries) == ([], None, 270)
 
     @pytest.mark.parametrize(
-        ("change", "complaint"),
+        ("change", "violation"),
         [
             (lambda entries: entries[:-1], "matched throughout, but are not there"),
             (lambda entries: [*entries, *entries[:1]], "are there more than once"),
@@ -98,10 +100,10 @@ class TestTheOracle:
                 "never matched",
             ),
         ],
-        ids=["dropped", "doubled", "a digit changed", "made up"],
+        ids=["dropped", "duplicated", "digit changed", "invented"],
     )
-    def test_finds_an_entry(
-        self, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any], complaint: str
+    def test_notices_wrong_entry(
+        self, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any], violation: str
     ) -> None:
         write = JsonLinesWriter.write
 
@@ -109,13 +111,13 @@ class TestTheOracle:
             write(self, change(entries), metas)
 
         monkeypatch.setattr(JsonLinesWriter, "write", write_changed)
-        assert complaint in " ".join(run_scenario(CALM).violations)
+        assert violation in " ".join(run_scenario(CALM).violations)
 
-    def test_is_content_with_a_retry_that_continues(self) -> None:
+    def test_accepts_retry_that_resumes(self) -> None:
         outcome = run_scenario(replace(CALM, broken_off=(10, 6)))
         assert (outcome.violations, outcome.error, outcome.entries, outcome.continued) == ([], None, 270, 2)
 
-    def test_finds_what_a_retry_forgets_of_what_was_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_notices_entry_lost_between_attempts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         replay = Checkpoint.replay
 
         def forget_one(self: Checkpoint) -> Iterator[Any]:
@@ -127,7 +129,7 @@ class TestTheOracle:
         outcome = run_scenario(replace(CALM, broken_off=(12,)))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
-    def test_finds_that_the_proof_was_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_notices_missing_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
         check = page.check_page
 
         def believe(raw: Any, window: Any, size: int, change_mark: Any) -> Any:
@@ -136,11 +138,10 @@ class TestTheOracle:
 
         monkeypatch.setattr(search, "check_page", believe)
         monkeypatch.setattr(Proof, "complete", lambda *_, **__: iter(()))
-        outcome = run_scenario(replace(CALM, weather="few", faults={"short-page": 0.3}))
+        outcome = run_scenario(replace(CALM, fault_level="few", faults={"short-page": 0.3}))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
-    def test_finds_what_is_read_over_an_edit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What was deleted before the export began must not come back."""
+    def test_notices_entries_outside_query(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scenario = replace(CALM, arguments={**CALM.arguments, "changed_from": "2023-01-01T00:00:00Z"})
         assert run_scenario(scenario).violations == []
         plan = Planner.plan
@@ -152,7 +153,7 @@ class TestTheOracle:
         monkeypatch.setattr(Planner, "plan", plan_more)
         assert "are there, but never matched" in " ".join(run_scenario(scenario).violations)
 
-    def test_finds_what_a_failed_export_leaves_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_notices_leftovers_of_failed_export(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: Any) -> Any:
             raise IncompleteReadError("Too few.", expected=2, found=1)
 
@@ -169,7 +170,7 @@ class TestTheOracle:
         monkeypatch.setattr(LocalStorage, "create", create_at_once)
         assert "the destination changed" in " ".join(run_scenario(BUSY).violations)
 
-    def test_finds_a_failure_without_a_reason_and_an_exception_that_is_not_ours(
+    def test_notices_foreign_exception_and_failure_without_reason(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: Any) -> None:
@@ -181,11 +182,13 @@ class TestTheOracle:
         assert "nothing was wrong" in without_reason
 
 
-def test_the_report_counts_runs_faults_edits_and_failures() -> None:
-    good = run_scenario(BUSY)
+def test_report_counts_runs_faults_edits_warnings_and_failures() -> None:
+    good = replace(run_scenario(BUSY), warnings=Counter(retry=7, plan=5, proof=2))
     bad = replace(good, error="ServerError", violations=["one", "two"])
     text = report([good, bad], 12)
     assert "| runs | 2 |" in text
+    assert "| calls retried | 14 |" in text
+    assert "| windows found incomplete and read again | 4 |" in text
     assert "| **violations** | 2 |" in text
     assert "| few | 0 of 0 | 1 of 2 | 0 of 0 |" in text
     assert f"| `503` | {2 * good.faults['503']} |" in text

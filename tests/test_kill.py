@@ -1,4 +1,4 @@
-"""A killed export leaves nothing under the destination's name; the next cleans up, and goes on from it."""
+"""A killed export leaves nothing under the destination's name; a retry cleans up and resumes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
 from tests.kills import (
-    PATIENCE,
+    TIMEOUT,
     LocalPlace,
     S3Place,
     Service,
     edition,
     kill_many,
+    observe,
     run,
     table,
-    what_is_seen,
 )
 from tests.kills import start as start_one
 from tests.provider.test_s3 import s3_url
@@ -68,23 +68,23 @@ def wait_until_part_is_written(folder: Path, process: subprocess.Popen[bytes]) -
     pytest.fail("the export ended before it could be killed")
 
 
-def test_exports_killed_at_random_moments_show_no_half_file_and_succeed_when_tried_again(
+def test_exports_killed_at_random_moments_leave_no_partial_file_and_retry_succeeds(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """`make kills RUNS=200` tries many, and other moments with each SEED."""
+    """`make kills RUNS=200` kills more exports; the moments depend on SEED."""
     runs = int(os.environ.get("RUNS", "6"))
-    counted = kill_many(runs, int(os.environ.get("SEED", "0")), tmp_path)
+    counts = kill_many(runs, int(os.environ.get("SEED", "0")), tmp_path)
     if "RUNS" in os.environ:
-        tell(request, table(counted))
-    whole = sum(counted.values(), Counter[str]())
-    assert (whole["kills"], whole["retries"], whole["partial"]) == (runs, runs, 0)
-    # Entries without a time have a window of their own in each of the six content types.
-    assert max(each["again"] for each in counted.values()) <= IN_FLIGHT + 5
-    assert counted["local file"]["left over"] == counted["local folder"]["left over"] == 0
+        tell(request, table(counts))
+    total = sum(counts.values(), Counter[str]())
+    assert (total["kills"], total["retries"], total["partial"]) == (runs, runs, 0)
+    # Each of the six content types has a window for entries without a created time.
+    assert max(each["again"] for each in counts.values()) <= IN_FLIGHT + 5
+    assert counts["local file"]["left over"] == counts["local folder"]["left over"] == 0
 
 
 @pytest.mark.parametrize("older", [None, "yesterday's export"])
-def test_sigkill_in_the_middle_leaves_the_destination_as_it_was(
+def test_sigkill_leaves_destination_unchanged(
     catalogue: Catalogue, tmp_path: Path, older: str | None
 ) -> None:
     destination = tmp_path / "entries.jsonl"
@@ -104,23 +104,23 @@ def test_sigkill_in_the_middle_leaves_the_destination_as_it_was(
 
 
 @pytest.mark.parametrize("kind", ["folder", "S3"])
-def test_a_folder_whose_files_were_being_replaced_is_no_export_until_the_next_try(
+def test_kill_during_commit_of_folder_leaves_no_manifest_until_retry(
     tmp_path: Path, s3_url: str, kind: str
 ) -> None:
     url = s3_url if kind == "S3" else None
-    place = S3Place(url, "killed", "") if url else LocalPlace(tmp_path / "here", "")
+    place = S3Place(url, "killed", "") if url else LocalPlace(tmp_path / "folder", "")
     with Sandbox(edition(1)) as older, Sandbox(edition(2)) as newer:
         run(Service.of(newer, url), place.destination)
         new = place.files()
         run(Service.of(older, url), place.destination)
         old = place.files()
-        process = start_one(Service.of(newer, url), place.destination, dies_at="kind3.jsonl")
-        process.join(PATIENCE)
+        process = start_one(Service.of(newer, url), place.destination, killed_before="kind3.jsonl")
+        process.join(TIMEOUT)
         assert process.exitcode == -signal.SIGKILL
-        assert what_is_seen(place.files(), old, new) == "nothing"
+        assert observe(place.files(), old, new) == "nothing"
         if isinstance(place, S3Place):
             assert place.hidden() == {"._manifest.json.lock", "._manifest.json.retired"}
         run(Service.of(newer, url), place.destination)
-        assert what_is_seen(place.files(), old, new) == "new"
+        assert observe(place.files(), old, new) == "new"
         if isinstance(place, S3Place):
             assert place.hidden() == set()

@@ -1,4 +1,4 @@
-"""Two tasks that export to the same place at once: they never mix, and the last to finish wins whole."""
+"""Two concurrent exports to one destination: they never mix, and the last to finish replaces all of it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 from airflow_provider_contensis.sandbox import Request, Sandbox
 from tests.kills import (
     EXPIRY,
-    PATIENCE,
+    TIMEOUT,
     LocalPlace,
     S3Place,
     Service,
+    before_commit,
     edition,
-    interrupt,
+    observe,
     run,
     s3_filesystem,
     start,
-    what_is_seen,
 )
 from tests.provider.test_s3 import s3_url
 
@@ -55,56 +55,56 @@ def quick() -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "S3"])
-def test_the_last_to_finish_wins_whole(
+def test_last_to_finish_replaces_all(
     slow: Sandbox, quick: Sandbox, tmp_path: Path, s3_url: str, kind: str
 ) -> None:
     place = (
         S3Place(s3_url, f"two{random.getrandbits(40)}", "entries.jsonl")
         if kind == "S3"
-        else LocalPlace(tmp_path / "here", "entries.jsonl" if kind == "file" else "")
+        else LocalPlace(tmp_path / "folder", "entries.jsonl" if kind == "file" else "")
     )
     url = s3_url if kind == "S3" else None
     run(Service.of(quick, url), place.destination)
-    quicks = place.files()
+    quick_files = place.files()
     run(Service.of(slow, url), place.destination)
-    slows = place.files()
+    slow_files = place.files()
 
     quick_is_done = threading.Event()
     begun = slow.count()
 
     def hold(request: Request) -> None:
-        if request.number > begun + 20:  # in the middle of its pages
-            quick_is_done.wait(PATIENCE)
+        if request.number > begun + 20:  # in the middle of the export
+            quick_is_done.wait(TIMEOUT)
 
     slow.faults = hold
     first = start(Service.of(slow, url), place.destination)
     while slow.count() < begun + 20:
         time.sleep(0.01)
     second = start(Service.of(quick, url), place.destination)
-    second.join(PATIENCE)
-    assert what_is_seen(place.files(), quicks, slows) == "old"
+    second.join(TIMEOUT)
+    assert observe(place.files(), quick_files, slow_files) == "old"
     quick_is_done.set()
-    first.join(PATIENCE)
+    first.join(TIMEOUT)
     assert (first.exitcode, second.exitcode) == (0, 0)
-    assert what_is_seen(place.files(), quicks, slows) == "new"
+    assert observe(place.files(), quick_files, slow_files) == "new"
     assert place.leftovers() == 0
 
 
 @pytest.mark.parametrize("kind", ["folder", "S3"])
-def test_of_a_folder_wins_whole_though_both_replace_its_files_at_once(
+def test_concurrent_commits_of_folder_do_not_mix(
     slow: Sandbox, quick: Sandbox, tmp_path: Path, s3_url: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second to come waits until the first has replaced all of its files."""
+    """The second export waits until the first has replaced all files."""
     url = s3_url if kind == "S3" else None
-    place = S3Place(url, f"two{random.getrandbits(40)}", "") if url else LocalPlace(tmp_path / "here", "")
+    place = S3Place(url, f"two{random.getrandbits(40)}", "") if url else LocalPlace(tmp_path / "folder", "")
     run(Service.of(quick, url), place.destination)
-    quicks = place.files()
+    quick_files = place.files()
     run(Service.of(slow, url), place.destination)
-    slows = place.files()
+    slow_files = place.files()
     others: list[ForkServerProcess] = []
-    monkeypatch.setattr(lock, "_EXPIRY", EXPIRY)  # as in the other's process
+    monkeypatch.setattr(lock, "_EXPIRY", EXPIRY)  # as in the other process
 
-    def another_comes() -> None:
+    def start_other() -> None:
         others.append(start(Service.of(quick, url), place.destination))
         others[0].join(2)
         assert others[0].is_alive()
@@ -112,12 +112,12 @@ def test_of_a_folder_wins_whole_though_both_replace_its_files_at_once(
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     credentials = Credentials(slow.url, slow.client_id, slow.client_secret, scopes)
     storage = ObjectStorage(s3_filesystem(url)) if url else LocalStorage()
-    interrupt(storage, "kind3.jsonl", another_comes)
+    before_commit(storage, "kind3.jsonl", start_other)
     with closing(ContensisClient(credentials, tokens=TokenCache())) as client:
         request = ExportRequest.from_arguments(destination=place.destination)
         root = place.destination.removeprefix("s3://")
         export_entries(client, slow.project_id, request, storage=storage, root=root)
-    others[0].join(PATIENCE)
+    others[0].join(TIMEOUT)
     assert others[0].exitcode == 0
-    assert what_is_seen(place.files(), slows, quicks) == "new"
+    assert observe(place.files(), slow_files, quick_files) == "new"
     assert place.leftovers() == 0

@@ -1,4 +1,4 @@
-"""A retry goes on from what an earlier try has read, and from nothing else."""
+"""Checkpoints: a retry resumes from what an earlier attempt has read, and from nothing else."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ DAY = 24 * 3600
 
 
 class KilledError(Exception):
-    """Stands for whatever ends a try and lets another one follow."""
+    """Ends an attempt in a way that lets another one follow."""
 
 
-# --- A spool by itself ---------------------------------------------------------------------------------
+# --- A checkpoint by itself ----------------------------------------------------------------------------
 
 
-def a_window(number: int) -> Window:
+def make_window(number: int) -> Window:
     bounds = f"2031-01-0{number}T00:00:00.000Z", f"2031-01-0{number + 1}T00:00:00.000Z"
     return Window("cy", "film", ({"field": "a", "equalTo": 1.5},), *bounds)
 
 
-def a_block(window: Window, count: int) -> Batch:
+def make_batch(window: Window, count: int) -> Batch:
     entries = [
         msgspec.Raw(f'{{"sys":{{"id":"{number}","language":"cy"}},"é":1.10}}'.encode())
         for number in range(count)
@@ -68,7 +68,7 @@ def a_block(window: Window, count: int) -> Batch:
     return Batch.of(window, entries, entry_metas(entries, "published"))
 
 
-WINDOWS = tuple(map(a_window, range(1, 5)))
+WINDOWS = tuple(map(make_window, range(1, 5)))
 PLAN = Plan(({"id": "film", "fields": []},), (Slice(replace(WINDOWS[0], created_to=None), 9),), WINDOWS)
 HALVES = [replace(WINDOWS[1], id_prefix=digit) for digit in "0f"]
 
@@ -80,7 +80,7 @@ def pointer(tmp_path_factory: pytest.TempPathFactory) -> FilePointer:
 
 @pytest.fixture
 def open_checkpoint(tmp_path: Path, pointer: FilePointer) -> Callable[..., Checkpoint]:
-    def run(*, fingerprint: str = "asked", owner: str = "the task", **arguments: Any) -> Checkpoint:
+    def run(*, fingerprint: str = "fingerprint", owner: str = "the task", **arguments: Any) -> Checkpoint:
         destination = Destination.from_arguments(f"{tmp_path}/x.jsonl")
         return Checkpoint(
             destination,
@@ -95,12 +95,12 @@ def open_checkpoint(tmp_path: Path, pointer: FilePointer) -> Callable[..., Check
 
 @pytest.fixture
 def begun(open_checkpoint: Callable[..., Checkpoint]) -> None:
-    """An earlier try: it read one window, cut the next and read its first half, and died."""
+    """A checkpoint of an earlier attempt, which read one window and half of the next, and died."""
     with pytest.raises(KilledError), open_checkpoint() as checkpoint:
         checkpoint.begin(PLAN)
-        checkpoint.add(a_block(WINDOWS[0], 2))
+        checkpoint.add(make_batch(WINDOWS[0], 2))
         checkpoint.cut(HALVES)
-        checkpoint.add(a_block(HALVES[0], 0))
+        checkpoint.add(make_batch(HALVES[0], 0))
         raise KilledError
 
 
@@ -109,28 +109,27 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def replayed(checkpoint: Checkpoint) -> list[tuple[Window, list[bytes]]]:
-    return [(block.window, [bytes(entry) for entry in block.entries]) for block in checkpoint.replay()]
+    return [(batch.window, [bytes(entry) for entry in batch.entries]) for batch in checkpoint.replay()]
 
 
-class TestASpool:
+class TestCheckpoint:
     @pytest.mark.usefixtures("begun")
-    def test_gives_back_the_plan_what_was_read_and_what_is_left(
+    def test_returns_plan_read_batches_and_remaining_windows(
         self, open_checkpoint: Callable[..., Checkpoint]
     ) -> None:
         with open_checkpoint() as checkpoint:
             assert checkpoint.plan == PLAN
-            blocks = list(checkpoint.replay())
-            assert blocks == [a_block(WINDOWS[0], 2), a_block(HALVES[0], 0)]
+            assert list(checkpoint.replay()) == [make_batch(WINDOWS[0], 2), make_batch(HALVES[0], 0)]
             assert checkpoint.remaining == (HALVES[1], *WINDOWS[2:])
 
     @pytest.mark.usefixtures("begun")
-    def test_torn_at_any_byte_gives_back_the_whole_records_and_goes_on_from_there(
+    def test_torn_at_any_byte_resumes_after_last_whole_record(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         [path] = checkpoints(tmp_path)
         whole, saved = path.read_bytes(), pointer.load()
         ends = [0]
-        while ends[-1] < len(whole):  # a frame of 13 bytes, of which 8 tell the length
+        while ends[-1] < len(whole):  # a frame of 13 bytes, 8 of them for the length
             ends.append(ends[-1] + 13 + int.from_bytes(whole[ends[-1] + 1 : ends[-1] + 9], "big"))
         assert len(ends) == 5
         read: list[Window | None] = [None, WINDOWS[0], None, HALVES[0]]
@@ -150,13 +149,13 @@ class TestASpool:
             pointer.save(saved)
             with pytest.raises(KilledError), open_checkpoint() as checkpoint:
                 known = len(replayed(checkpoint))
-                checkpoint.add(a_block(checkpoint.remaining[0], 1))
+                checkpoint.add(make_batch(checkpoint.remaining[0], 1))
                 raise KilledError
             with open_checkpoint() as checkpoint:
                 assert len(replayed(checkpoint)) == known + 1
 
     @pytest.mark.usefixtures("begun")
-    def test_whose_bytes_were_changed_ends_before_them(
+    def test_replay_ends_before_changed_bytes(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
     ) -> None:
         [path] = checkpoints(tmp_path)
@@ -165,23 +164,23 @@ class TestASpool:
             assert replayed(checkpoint) == []
             assert checkpoint.remaining == WINDOWS
 
-    def test_that_can_not_be_understood_is_given_up_and_the_rest_is_read(
+    def test_invalid_entries_disable_resume_and_are_read_again(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with pytest.raises(KilledError), open_checkpoint() as checkpoint:
             checkpoint.begin(PLAN)
-            checkpoint.add(a_block(WINDOWS[0], 2))
+            checkpoint.add(make_batch(WINDOWS[0], 2))
             checkpoint.add(Batch.of(WINDOWS[1], [msgspec.Raw(b"{")], []))
             raise KilledError
         with pytest.raises(KilledError), open_checkpoint() as checkpoint:
             assert [window for window, _ in replayed(checkpoint)] == [WINDOWS[0]]
             assert checkpoint.remaining == WINDOWS[1:]
-            checkpoint.add(a_block(WINDOWS[1], 1))
+            checkpoint.add(make_batch(WINDOWS[1], 1))
             raise KilledError
-        assert caplog.text.count("not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
         assert checkpoints(tmp_path) == []
 
-    def test_is_private_and_gone_once_the_export_has_succeeded(
+    def test_is_private_and_removed_after_success(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         with open_checkpoint() as checkpoint:
@@ -199,12 +198,12 @@ class TestASpool:
             (KeyboardInterrupt(), True),
             (ServerError("Busy", status_code=503), True),
             (IncompleteReadError("A page", expected=2, found=1), True),
-            (ConfigurationError("No retry mends it"), False),
-            (ServerError("Nor this", status_code=403), False),
+            (ConfigurationError("Not retryable"), False),
+            (ServerError("Forbidden", status_code=403), False),
         ],
         ids=str,
     )
-    def test_stays_only_where_a_retry_can_go_on_from_it(
+    def test_stays_only_if_retry_can_use_it(
         self,
         open_checkpoint: Callable[..., Checkpoint],
         tmp_path: Path,
@@ -219,18 +218,18 @@ class TestASpool:
         assert (pointer.load() is not None) == stays
 
     @pytest.mark.usefixtures("begun")
-    def test_of_which_all_was_read_but_nothing_proven_does_not_stay(
+    def test_is_removed_if_everything_was_read_but_not_proven(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
     ) -> None:
         with pytest.raises(IncompleteReadError), open_checkpoint() as checkpoint:
             replayed(checkpoint)
             for window in checkpoint.remaining:
-                checkpoint.add(a_block(window, 1))
+                checkpoint.add(make_batch(window, 1))
             raise IncompleteReadError("The figures differ", expected=2, found=1)
         assert checkpoints(tmp_path) == []
 
     @pytest.mark.usefixtures("begun")
-    def test_makes_room_when_the_disk_is_full(
+    def test_is_removed_if_disk_is_full(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
     ) -> None:
         with pytest.raises(DestinationError), open_checkpoint():
@@ -238,7 +237,7 @@ class TestASpool:
         assert checkpoints(tmp_path) == []
 
     @pytest.mark.usefixtures("begun")
-    def test_that_the_last_try_has_replayed_is_gone_even_if_that_try_is_killed(
+    def test_last_attempt_removes_it_after_replay(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         pointer.is_last_attempt = True
@@ -246,11 +245,11 @@ class TestASpool:
         assert len(replayed(checkpoint)) == 2
         assert checkpoints(tmp_path) == []
         assert pointer.load() is None
-        checkpoint.add(a_block(checkpoint.remaining[0], 1))
+        checkpoint.add(make_batch(checkpoint.remaining[0], 1))
         assert checkpoint.remaining == WINDOWS[2:]
 
     @pytest.mark.usefixtures("begun")
-    def test_that_the_last_try_could_not_replay_is_gone_too(
+    def test_last_attempt_removes_it_without_replay(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         pointer.is_last_attempt = True
@@ -258,20 +257,20 @@ class TestASpool:
             raise KilledError
         assert checkpoints(tmp_path) == []
 
-    def test_is_not_begun_by_the_last_try(
+    def test_last_attempt_does_not_begin_one(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         pointer.is_last_attempt = True
         with open_checkpoint() as checkpoint:
             checkpoint.begin(PLAN)
-            checkpoint.add(a_block(WINDOWS[0], 1))
+            checkpoint.add(make_batch(WINDOWS[0], 1))
             assert checkpoints(tmp_path) == []
 
 
-class TestASpoolIsNotUsed:
-    """Then the earlier one is removed, and a new one begun."""
+class TestUnusableCheckpoint:
+    """The attempt ignores an earlier checkpoint that it cannot use, and begins a new one."""
 
-    def not_used(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def check_ignored(self, checkpoint: Checkpoint, folder: Path) -> None:
         with pytest.raises(KilledError), checkpoint:
             assert checkpoint.plan is None
             assert replayed(checkpoint) == []
@@ -282,18 +281,18 @@ class TestASpoolIsNotUsed:
         assert len(checkpoints(folder)) == 1
 
     @pytest.mark.usefixtures("begun")
-    def test_if_something_else_is_asked_for(
+    def test_of_another_query_is_ignored(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
     ) -> None:
-        self.not_used(open_checkpoint(fingerprint="something else"), tmp_path)
+        self.check_ignored(open_checkpoint(fingerprint="another fingerprint"), tmp_path)
 
     @pytest.mark.usefixtures("begun")
-    def test_a_day_after_it_was_begun(
+    def test_older_than_a_day_is_ignored(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now + DAY + 1)
-        self.not_used(open_checkpoint(), tmp_path)
+        self.check_ignored(open_checkpoint(), tmp_path)
 
     @pytest.mark.usefixtures("begun")
     @pytest.mark.parametrize(
@@ -307,14 +306,14 @@ class TestASpoolIsNotUsed:
             {"path": "{folder}/a\0"},
         ],
     )
-    def test_if_what_leads_to_it_leads_elsewhere(
+    def test_with_invalid_pointer_is_ignored(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer, saved: Any
     ) -> None:
         pointer.path.write_text(json.dumps(saved).replace("{folder}", str(tmp_path)))
-        self.not_used(open_checkpoint(), tmp_path)
+        self.check_ignored(open_checkpoint(), tmp_path)
 
     @pytest.mark.usefixtures("begun")
-    def test_if_it_is_a_link(
+    def test_behind_symbolic_link_is_ignored(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         [path] = checkpoints(tmp_path)
@@ -325,26 +324,26 @@ class TestASpoolIsNotUsed:
             assert checkpoint.plan is None
         assert elsewhere.exists()
 
-    def test_while_a_try_that_has_it_still_lives(
+    def test_in_use_by_another_attempt_is_ignored(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        with open_checkpoint() as living:
-            living.begin(PLAN)
+        with open_checkpoint() as other:
+            other.begin(PLAN)
             with open_checkpoint() as checkpoint:
-                assert "In use by a try that still runs" in caplog.text
+                assert "In use by an attempt that still runs" in caplog.text
                 assert checkpoint.plan is None
                 checkpoint.begin(PLAN)
                 assert len(checkpoints(tmp_path)) == 2
             assert len(checkpoints(tmp_path)) == 1
-            living.add(a_block(WINDOWS[0], 1))
+            other.add(make_batch(WINDOWS[0], 1))
         assert checkpoints(tmp_path) == []
         assert "WARNING" not in caplog.text
 
 
 class TestLeftovers:
     @pytest.mark.usefixtures("begun")
-    def test_of_the_task_s_dead_tries_are_removed_by_its_next(
+    def test_of_same_task_are_removed(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         pointer.clear()
@@ -352,7 +351,7 @@ class TestLeftovers:
         assert checkpoints(tmp_path) == []
 
     @pytest.mark.usefixtures("begun")
-    def test_of_another_task_are_removed_once_they_are_idle_for_a_day(
+    def test_of_other_tasks_are_removed_after_a_day(
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
     ) -> None:
         open_checkpoint(owner="another task", pointer=None)
@@ -361,9 +360,7 @@ class TestLeftovers:
         open_checkpoint(owner="another task", pointer=None)
         assert checkpoints(tmp_path) == []
 
-    def test_of_the_living_are_left_alone(
-        self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path
-    ) -> None:
+    def test_in_use_are_kept(self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -> None:
         with open_checkpoint() as checkpoint:
             checkpoint.begin(PLAN)
             [path] = checkpoints(tmp_path)
@@ -373,7 +370,7 @@ class TestLeftovers:
             assert checkpoints(tmp_path) == [path]
 
 
-class TestTheFolderForTemporaryFiles:
+class TestTemporaryFolder:
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -383,16 +380,16 @@ class TestTheFolderForTemporaryFiles:
     def open_remote(self, pointer: FilePointer) -> Callable[[], Checkpoint]:
         destination = Destination.from_arguments("s3://bucket/../../x.jsonl")
         return lambda: Checkpoint(
-            destination, "asked", change_mark="published", owner="../the task", pointer=pointer
+            destination, "fingerprint", change_mark="published", owner="../the task", pointer=pointer
         )
 
-    def test_holds_the_spools_of_exports_to_elsewhere(
+    def test_holds_checkpoints_of_exports_to_object_stores(
         self, open_remote: Callable[[], Checkpoint], folder: Path
     ) -> None:
         with pytest.raises(KilledError), open_remote() as checkpoint:
             assert not folder.exists()
             checkpoint.begin(PLAN)
-            checkpoint.add(a_block(WINDOWS[0], 2))
+            checkpoint.add(make_batch(WINDOWS[0], 2))
             raise KilledError
         assert folder.stat().st_mode & 0o777 == 0o700
         [path] = folder.iterdir()
@@ -401,44 +398,44 @@ class TestTheFolderForTemporaryFiles:
             assert [window for window, _ in replayed(checkpoint)] == [WINDOWS[0]]
         assert list(folder.iterdir()) == []
 
-    @pytest.mark.parametrize("made", ["by others", "as a link"])
-    def test_is_not_used_if_it_is_not_private(
+    @pytest.mark.parametrize("kind", ["readable by others", "symbolic link"])
+    def test_is_not_used_unless_private(
         self,
         open_remote: Callable[[], Checkpoint],
         folder: Path,
-        made: str,
+        kind: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        if made == "as a link":
-            (folder.parent / "there").mkdir(mode=0o700)
-            folder.symlink_to(folder.parent / "there")
+        if kind == "symbolic link":
+            (folder.parent / "target").mkdir(mode=0o700)
+            folder.symlink_to(folder.parent / "target")
         else:
             folder.mkdir()
             folder.chmod(0o755)
         with open_remote() as checkpoint:
             checkpoint.begin(PLAN)
             assert list(folder.iterdir()) == []
-        assert caplog.text.count("What is read is not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
-    def test_that_can_not_be_made_costs_the_spool_alone(
+    def test_export_continues_if_it_cannot_be_created(
         self,
         open_remote: Callable[[], Checkpoint],
         folder: Path,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(tempfile, "tempdir", str(folder / "not" / "there"))
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "does" / "not" / "exist"))
         with open_remote() as checkpoint:
             checkpoint.begin(PLAN)
-            checkpoint.add(a_block(WINDOWS[0], 1))
+            checkpoint.add(make_batch(WINDOWS[0], 1))
             assert checkpoint.remaining == WINDOWS[1:]
-        assert caplog.text.count("What is read is not kept for another try") == 1
+        assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
 
-class BrokenMemory(FilePointer):
-    """A store that fails.
+class BrokenPointer(FilePointer):
+    """A pointer that cannot be stored.
 
-    :param broken: which of its methods.
+    :param broken: the method that fails.
     """
 
     def __init__(self, path: Path, broken: str) -> None:
@@ -450,60 +447,60 @@ class BrokenMemory(FilePointer):
         raise RuntimeError("The API server is away")
 
 
-def test_a_destination_that_no_file_can_have_is_left_for_the_storage_to_refuse(
+def test_invalid_destination_is_left_for_storage_to_refuse(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     destination = Destination.from_arguments("/data/\ud800.jsonl")
     with Checkpoint(
-        destination, "asked", change_mark="published", owner="the task", pointer=None
+        destination, "fingerprint", change_mark="published", owner="the task", pointer=None
     ) as checkpoint:
         checkpoint.begin(PLAN)
         assert checkpoint.remaining == WINDOWS
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("broken", ["recall", "remember", "forget"])
-def test_without_a_store_the_export_goes_on_and_one_warning_says_so(
+@pytest.mark.parametrize("broken", ["load", "save", "clear"])
+def test_broken_pointer_disables_resume_with_one_warning(
     open_checkpoint: Callable[..., Checkpoint],
     pointer: FilePointer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     broken: str,
 ) -> None:
-    with open_checkpoint(pointer=BrokenMemory(pointer.path, broken)) as checkpoint:
+    with open_checkpoint(pointer=BrokenPointer(pointer.path, broken)) as checkpoint:
         checkpoint.begin(PLAN)
-        checkpoint.add(a_block(WINDOWS[0], 1))
+        checkpoint.add(make_batch(WINDOWS[0], 1))
         assert checkpoints(tmp_path) == []
         assert checkpoint.remaining == WINDOWS[1:]
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
-    assert "not kept for another try: The API server is away" in caplog.text
+    assert "Resume disabled: the checkpoint cannot be kept: The API server is away" in caplog.text
 
 
 @pytest.mark.usefixtures("begun")
-def test_a_disk_that_is_full_ends_the_spool_alone_and_one_warning_says_so(
+def test_full_disk_disables_resume_with_one_warning(
     open_checkpoint: Callable[..., Checkpoint],
     pointer: FilePointer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The system refuses to let any file grow beyond a limit, as a full disk would."""
+    """A limit on the size of files stands for the full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with open_checkpoint() as checkpoint:
         known = len(replayed(checkpoint))
         resource.setrlimit(resource.RLIMIT_FSIZE, (checkpoints(tmp_path)[0].stat().st_size + 20, limits[1]))
         try:
             for window in checkpoint.remaining:
-                checkpoint.add(a_block(window, 1))
+                checkpoint.add(make_batch(window, 1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert known == 2
         assert checkpoint.remaining == ()
         assert checkpoints(tmp_path) == []
         assert pointer.load() is None
-    assert caplog.text.count("not kept for another try") == 1
+    assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
 
-def test_a_spool_does_not_take_the_last_of_the_room(
+def test_nearly_full_disk_disables_resume_with_one_warning(
     open_checkpoint: Callable[..., Checkpoint],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -511,11 +508,11 @@ def test_a_spool_does_not_take_the_last_of_the_room(
 ) -> None:
     with open_checkpoint() as checkpoint:
         checkpoint.begin(PLAN)
-        checkpoint.add(a_block(WINDOWS[0], 1))
+        checkpoint.add(make_batch(WINDOWS[0], 1))
         room = os.statvfs(tmp_path)
         nearly_full = os.statvfs_result([*room[:4], (64 << 20) // room.f_frsize, *room[5:]])
         monkeypatch.setattr(os, "fstatvfs", lambda _: nearly_full)
-        checkpoint.add(a_block(WINDOWS[1], 1))
+        checkpoint.add(make_batch(WINDOWS[1], 1))
         assert checkpoints(tmp_path) == []
     assert caplog.text.count("The disk is nearly full") == 1
 
@@ -523,12 +520,15 @@ def test_a_spool_does_not_take_the_last_of_the_room(
 # --- Exports over real HTTP ----------------------------------------------------------------------------
 
 
-class Trouble:
-    """Ends an export after some searches for entries, in a way that a retry may mend; notes the windows."""
+class Outage:
+    """Answers searches with 503 after some pages, and records the windows that were requested before.
+
+    :param after: how many pages are served.
+    """
 
     def __init__(self, after: int) -> None:
         self.remaining = after
-        self.asked: list[str] = []
+        self.windows: list[str] = []
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> Response | None:
@@ -539,7 +539,7 @@ class Trouble:
             self.remaining -= 1
             if self.remaining < 0:
                 return Response.json({"message": "Come back later"}, 503, {"Retry-After": "3600"})
-            self.asked.append(window)
+            self.windows.append(window)
             return None
 
 
@@ -554,7 +554,7 @@ def export(
 ) -> Callable[..., ExportResult]:
     def run(sandbox: Sandbox, destination: str = "out.jsonl", **arguments: Any) -> ExportResult:
         storage = arguments.pop("storage", LocalStorage())
-        if not destination.startswith("pointer://"):
+        if not destination.startswith("memory://"):
             destination = f"{tmp_path}/{destination}"
         request = ExportRequest.from_arguments(**{"destination": destination, "page_size": 50, **arguments})
         return export_entries(
@@ -562,7 +562,7 @@ def export(
             sandbox.project_id,
             request,
             storage=storage,
-            root=destination.removeprefix("pointer:/"),
+            root=destination.removeprefix("memory:/"),
             owner="the task",
             pointer=pointer,
         )
@@ -571,24 +571,24 @@ def export(
 
 
 def fail(export: Callable[[], object], sandbox: Sandbox, after: int) -> list[str]:
-    """Let a try fail after some pages; return of which windows it asked for them."""
-    sandbox.faults = trouble = Trouble(after)
+    """Let an attempt fail after some pages; return the windows that it requested."""
+    sandbox.faults = outage = Outage(after)
     with pytest.raises(ContensisError, match="Come back later"):
         export()
     sandbox.faults = None
-    return trouble.asked
+    return outage.windows
 
 
-def ask(export: Callable[[], object], sandbox: Sandbox) -> list[str]:
-    """Export; return of which windows pages were asked for."""
-    sandbox.faults = trouble = Trouble(sys.maxsize)
+def succeed(export: Callable[[], object], sandbox: Sandbox) -> list[str]:
+    """Export; return the windows that were requested."""
+    sandbox.faults = outage = Outage(sys.maxsize)
     export()
     sandbox.faults = None
-    return trouble.asked
+    return outage.windows
 
 
-class TestARetry:
-    def test_asks_again_at_most_for_what_was_in_flight(
+class TestRetry:
+    def test_repeats_at_most_windows_in_flight(
         self,
         catalogue: Catalogue,
         export: Callable[..., ExportResult],
@@ -598,30 +598,30 @@ class TestARetry:
         caplog.set_level("INFO")
         with Sandbox(catalogue) as sandbox:
             first = fail(lambda: export(sandbox), sandbox, 25)
-            second = ask(lambda: export(sandbox), sandbox)
+            second = succeed(lambda: export(sandbox), sandbox)
         assert len(first) == 25
         assert len(set(first) & set(second)) <= IN_FLIGHT
         assert re.search(
-            r"Continuing: [\d,]+ entries in \d+ of \d+ windows were read by an earlier", caplog.text
+            r"Resuming: an earlier attempt has read [\d,]+ entries in \d+ of \d+ windows", caplog.text
         )
         assert caplog.text.count("Plan:") == 1
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
         assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
 
-    def test_after_many_failures_has_asked_for_few_windows_more_than_one_try_would(
+    def test_many_failures_repeat_few_windows(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         with Sandbox(catalogue) as sandbox:
-            undisturbed = set(ask(lambda: export(sandbox, "first.jsonl"), sandbox))
+            undisturbed = set(succeed(lambda: export(sandbox, "first.jsonl"), sandbox))
             windows = [set(fail(lambda: export(sandbox), sandbox, 15)) for _ in range(3)]
-            windows.append(set(ask(lambda: export(sandbox), sandbox)))
+            windows.append(set(succeed(lambda: export(sandbox), sandbox)))
         assert sum(map(len, windows)) <= len(undisturbed) + 3 * IN_FLIGHT
         assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "first.jsonl").read_bytes()
 
     @pytest.mark.parametrize(
         "name", ["x.jsonl", "x.json", "x.csv", "x.parquet", "x.jsonl.gz", "x.csv.zst", "x/"]
     )
-    def test_writes_the_bytes_of_an_undisturbed_export(
+    def test_writes_same_bytes_as_undisturbed_export(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path, name: str
     ) -> None:
         def content(where: str) -> dict[str, bytes]:
@@ -630,13 +630,13 @@ class TestARetry:
             return {file.name: file.read_bytes() for file in files if file.name != "_manifest.json"}
 
         with Sandbox(catalogue) as sandbox:
-            export(sandbox, f"a/{name}", misfits="raw")
-            fail(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox, 25)
-            asked = ask(lambda: export(sandbox, f"b/{name}", misfits="raw"), sandbox)
-        assert len(set(asked)) < 25  # windows, of which there are as many
+            export(sandbox, f"a/{name}", on_type_mismatch="raw")
+            fail(lambda: export(sandbox, f"b/{name}", on_type_mismatch="raw"), sandbox, 25)
+            requested = succeed(lambda: export(sandbox, f"b/{name}", on_type_mismatch="raw"), sandbox)
+        assert len(set(requested)) < 25  # there are as many windows
         assert content("a") == content("b")
 
-    def test_to_an_object_store_goes_on_too(
+    def test_resumes_export_to_object_store(
         self,
         catalogue: Catalogue,
         export: Callable[..., ExportResult],
@@ -645,32 +645,32 @@ class TestARetry:
     ) -> None:
         fsspec = pytest.importorskip("fsspec")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        store = fsspec.filesystem("pointer")
+        store = fsspec.filesystem("memory")
         with Sandbox(catalogue) as sandbox:
 
             def run() -> None:
-                export(sandbox, "pointer://spool/x.jsonl", storage=ObjectStorage(store))
+                export(sandbox, "memory://bucket/x.jsonl", storage=ObjectStorage(store))
 
             first = fail(run, sandbox, 25)
-            second = ask(run, sandbox)
+            second = succeed(run, sandbox)
         assert len(set(first) & set(second)) <= IN_FLIGHT
-        assert sorted(store.cat("/spool/x.jsonl").splitlines()) == sorted(catalogue.entries())
+        assert sorted(store.cat("/bucket/x.jsonl").splitlines()) == sorted(catalogue.entries())
         assert list(tmp_path.rglob("*.checkpoint")) == []
 
-    def test_told_to_start_over_reads_everything(
+    def test_start_over_reads_everything(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         with Sandbox(catalogue) as sandbox:
             first = fail(lambda: export(sandbox), sandbox, 25)
             second = fail(lambda: export(sandbox, start_over=True), sandbox, 25)
             assert checkpoints(tmp_path) == []
-            third = ask(lambda: export(sandbox, start_over="true"), sandbox)
+            third = succeed(lambda: export(sandbox, start_over="true"), sandbox)
         assert set(first) | set(second) <= set(third)
 
     @pytest.mark.parametrize(
         "change", [{"language": "en-GB"}, {"version_status": "latest"}, {"changed_to": "2999-01-01"}]
     )
-    def test_that_asks_for_something_else_reads_everything(
+    def test_with_another_query_reads_everything(
         self,
         catalogue: Catalogue,
         export: Callable[..., ExportResult],
@@ -681,13 +681,13 @@ class TestARetry:
         with Sandbox(catalogue) as sandbox:
             fail(lambda: export(sandbox), sandbox, 25)
             export(sandbox, **change)
-        assert "Continuing" not in caplog.text
+        assert "Resuming" not in caplog.text
         assert caplog.text.count("Plan:") == 2
 
-    def test_keeps_other_fields_in_another_format_of_what_was_read(
+    def test_resumes_with_other_fields_and_page_size(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
-        """What was read is kept as it was served."""
+        """The checkpoint keeps whole entries as served."""
         with Sandbox(catalogue) as sandbox:
             fail(lambda: export(sandbox), sandbox, 25)
             result = export(sandbox, fields=["entryTitle"], page_size=70)
@@ -695,29 +695,29 @@ class TestARetry:
         assert len(rows) == result.entries == 2_000
         assert all(set(row) == {"entryTitle", "sys"} for row in rows)
 
-    def test_reads_the_parts_of_a_window_that_had_to_be_cut(
+    def test_resumes_within_window_that_was_cut(
         self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Most entries are of one moment, so that windows turn out too large only while they are read."""
+        """Most entries share a created time, so windows turn out too large only while they are read."""
         catalogue = synthetic_catalogue(200, body_bytes=50)
         [content_type] = catalogue.content_types
         for number in range(400):
             catalogue.add(content_type, {"title": str(number)}, at="2031-01-01T00:00:00Z")
         with Sandbox(catalogue) as sandbox:
             export(sandbox, "a.jsonl", page_size=20)
-            asked: list[str] = []
+            requested: list[str] = []
             failures = 0
             while True:
                 try:
-                    asked += fail(lambda: export(sandbox, page_size=20), sandbox, 12)
+                    requested += fail(lambda: export(sandbox, page_size=20), sandbox, 12)
                     failures += 1
-                except pytest.fail.Exception:  # it did not fail any more
+                except pytest.fail.Exception:  # it succeeded
                     break
         assert failures >= 3
         assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
 
     @pytest.mark.parametrize("seed", range(6))
-    def test_after_edits_holds_what_was_there_all_the_time_once_and_proves_it(
+    def test_after_edits_holds_each_unchanged_entry_once(
         self, export: Callable[..., ExportResult], tmp_path: Path, seed: int
     ) -> None:
         chance = random.Random(seed)
@@ -738,7 +738,7 @@ class TestARetry:
         assert len(written) == len(set(written))
         assert before & after <= set(written) <= before | after
 
-    def test_reads_again_a_window_into_which_something_was_published_between_the_tries(
+    def test_entry_published_between_attempts_is_read(
         self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         catalogue = synthetic_catalogue(600, body_bytes=50)
@@ -749,9 +749,9 @@ class TestARetry:
         with Sandbox(catalogue) as sandbox:
             fail(lambda: export(sandbox, page_size=20), sandbox, 20)
             catalogue.add(content_type, {"title": "New"}, at=entries[0]["sys"]["version"]["created"])
-            catalogue.delete(entries[-1]["sys"]["id"])  # so that the service counts as many as before
+            catalogue.delete(entries[-1]["sys"]["id"])  # so that the count does not change
             export(sandbox, page_size=20)
-        assert "Reading again what has grown" in caplog.text
+        assert "Reading the window again" in caplog.text
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
 
 
@@ -772,7 +772,7 @@ export_entries(client, project_id, request, owner="the task", pointer=FilePointe
 """
 
 
-def test_after_sigkill_a_retry_asks_for_no_window_that_was_written(
+def test_retry_after_sigkill_repeats_at_most_windows_in_flight(
     catalogue: Catalogue, tmp_path: Path, pointer: FilePointer
 ) -> None:
     destination = tmp_path / "x.jsonl"
@@ -783,10 +783,10 @@ def test_after_sigkill_a_retry_asks_for_no_window_that_was_written(
         return subprocess.Popen([sys.executable, "-c", PROGRAM, *who, *place])
 
     processes: list[subprocess.Popen[bytes]] = []
-    first, second = Trouble(sys.maxsize), Trouble(sys.maxsize)
+    first, second = Outage(sys.maxsize), Outage(sys.maxsize)
 
     def kill_in_the_middle(request: Request) -> Response | None:
-        if len(first.asked) == 25:
+        if len(first.windows) == 25:
             processes[0].send_signal(signal.SIGKILL)
         return first(request)
 
@@ -796,7 +796,7 @@ def test_after_sigkill_a_retry_asks_for_no_window_that_was_written(
         assert len(checkpoints(tmp_path)) == 1
         sandbox.faults = second
         assert start(sandbox).wait(60) == 0
-    assert len(set(first.asked) & set(second.asked)) <= IN_FLIGHT
+    assert len(set(first.windows) & set(second.windows)) <= IN_FLIGHT
     assert sorted(destination.read_bytes().splitlines()) == sorted(catalogue.entries())
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
     assert pointer.load() is None

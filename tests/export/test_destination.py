@@ -1,4 +1,4 @@
-"""Where an export goes, and in which form, as people write it."""
+"""The destination of an export and its file format, as a person writes them."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from airflow_provider_contensis.export.destination import Destination
         ("s3://bucket/films/", "s3://bucket/films/", True, "jsonl", None),
     ],
 )
-def test_the_suffix_tells_format_and_compression(
+def test_suffix_determines_format_and_compression(
     destination: str, url: str, is_folder: bool, file_format: str, compression: str | None
 ) -> None:
-    made = Destination.from_arguments(destination)
-    assert (made.url, made.is_folder) == (url, is_folder)
-    assert (made.file_format, made.compression) == (file_format, compression)
-    assert made.is_local == (not url.startswith("s3:"))
+    parsed = Destination.from_arguments(destination)
+    assert (parsed.url, parsed.is_folder) == (url, is_folder)
+    assert (parsed.file_format, parsed.compression) == (file_format, compression)
+    assert parsed.is_local == (not url.startswith("s3:"))
 
 
-def test_arguments_tell_what_the_suffix_does_not() -> None:
-    made = Destination.from_arguments("/data/films", file_format=" JSONL ", compression="GZIP")
-    assert (made.file_format, made.compression) == ("jsonl", "gzip")
+def test_arguments_add_format_and_compression() -> None:
+    parsed = Destination.from_arguments("/data/films", file_format=" JSONL ", compression="GZIP")
+    assert (parsed.file_format, parsed.compression) == ("jsonl", "gzip")
     folder = Destination.from_arguments("/data/", file_format="csv", compression="gz")
     assert folder.name_for("film") == "film.csv.gz"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"destination": ""}, "destination is empty"),
         ({"destination": None}, "destination is empty"),
-        ({"destination": "/data/films"}, "does not tell a file format"),
-        ({"destination": "/data/films.docx"}, "does not tell a file format"),
-        ({"destination": "/data/films.gz"}, "does not tell a file format"),
+        ({"destination": "/data/films"}, "Cannot tell the file format from destination"),
+        ({"destination": "/data/films.docx"}, "Cannot tell the file format from destination"),
+        ({"destination": "/data/films.gz"}, "Cannot tell the file format from destination"),
         (
             {"destination": "/data/films.jsonl", "file_format": "xml"},
             "file_format must be one of jsonl, json",
@@ -58,14 +58,14 @@ def test_arguments_tell_what_the_suffix_does_not() -> None:
         ({"destination": "/data/films.jsonl", "compression": "rar"}, "compression must be one of gz, gzip"),
         ({"destination": "/data/films.parquet", "compression": "gzip"}, "Parquet is compressed already"),
         ({"destination": "/data/films.parquet.gz"}, "Parquet is compressed already"),
-        ({"destination": "~\x00/films.jsonl"}, "names a user that is not known"),
-        ({"destination": 10**5_000}, "does not tell a file format"),
+        ({"destination": "~\x00/films.jsonl"}, "names a user that does not exist on this machine"),
+        ({"destination": 10**5_000}, "Cannot tell the file format from destination"),
         ({"destination": "/data/films.jsonl", "file_format": 10**5_000}, "file_format must be one of"),
         ({"destination": "file://elsewhere/films.jsonl"}, "names another machine"),
     ],
 )
-def test_wrong_ones_are_refused_by_name(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+def test_invalid_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         Destination.from_arguments(**arguments)
 
 
@@ -83,5 +83,5 @@ def test_wrong_ones_are_refused_by_name(arguments: dict[str, Any], words: str) -
         ("a\ud800b", "a%ED%A0%80b.jsonl"),
     ],
 )
-def test_no_content_type_leads_out_of_the_folder_or_hides_in_it(content_type_id: str, name: str) -> None:
+def test_file_name_never_leaves_folder_and_is_never_hidden(content_type_id: str, name: str) -> None:
     assert Destination.from_arguments("/data/").name_for(content_type_id) == name

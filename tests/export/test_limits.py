@@ -1,4 +1,4 @@
-"""Less in trouble, more again once it is over: page sizes and requests at a time."""
+"""Page size and concurrency: both fall when the service is in trouble, and recover after a calm."""
 
 from __future__ import annotations
 
@@ -56,28 +56,28 @@ def succeed(limits: Limits, times: int = 1) -> None:
             pass
 
 
-class TestThePageSize:
+class TestPageSize:
     @pytest.mark.parametrize("error", [TIMEOUT, CUT_SHORT, too_large(), ServerError("x", status_code=504)])
-    def test_halves_with_what_a_smaller_page_may_mend(self, error: ContensisError) -> None:
+    def test_halves_on_failure_that_smaller_page_may_avoid(self, error: ContensisError) -> None:
         limits = Limits(500, 4)
         fail(limits, error)
         assert (limits.page_size, limits.concurrency) == (250, 4)
         assert error.retryable
 
     @pytest.mark.parametrize("error", [busy(), HostUnreachableError("x"), APIError("x", status_code=404)])
-    def test_stays_with_anything_else(self, error: ContensisError) -> None:
+    def test_does_not_change_on_other_failures(self, error: ContensisError) -> None:
         limits = Limits(500, 4)
         fail(limits, error)
         assert limits.page_size == 500
 
-    def test_halves_once_where_several_pages_of_a_size_fail_together(self) -> None:
+    def test_halves_once_when_several_pages_of_one_size_fail(self) -> None:
         limits = Limits(500, 4)
-        with pytest.raises(RequestTimeoutError), limits.permit() as turn:
+        with pytest.raises(RequestTimeoutError), limits.permit() as permit:
             fail(limits, TIMEOUT)
             raise TIMEOUT
-        assert (turn.page_size, limits.page_size) == (500, 250)
+        assert (permit.page_size, limits.page_size) == (500, 250)
 
-    def test_is_never_less_than_one_entry_and_a_page_of_one_is_not_tried_again_when_too_large(self) -> None:
+    def test_is_at_least_one_and_single_entry_that_is_too_large_is_not_retried(self) -> None:
         limits = Limits(2, 4)
         fail(limits, TIMEOUT)
         error = too_large()
@@ -85,7 +85,7 @@ class TestThePageSize:
         assert limits.page_size == 1
         assert not error.retryable
 
-    def test_falls_to_a_sixteenth_unless_the_service_says_that_pages_are_too_large(self) -> None:
+    def test_falls_below_a_sixteenth_only_on_413(self) -> None:
         limits = Limits(500, 4)
         for _ in range(10):
             fail(limits, TIMEOUT)
@@ -94,12 +94,12 @@ class TestThePageSize:
             fail(limits, too_large())
         assert limits.page_size == 1
 
-    def test_of_a_count_tells_nothing_of_pages(self) -> None:
+    def test_does_not_change_on_failed_count(self) -> None:
         limits = Limits(500, 4)
         fail(limits, TIMEOUT, page_size=1)
         assert limits.page_size == 500
 
-    def test_grows_back_after_a_calm_and_no_further(self) -> None:
+    def test_recovers_after_calm_up_to_initial_size(self) -> None:
         limits = Limits(500, 4)
         fail(limits, TIMEOUT)
         succeed(limits, 7)
@@ -107,20 +107,20 @@ class TestThePageSize:
         succeed(limits, 100)
         assert limits.page_size == 500
 
-    def test_takes_longer_to_grow_back_with_each_relapse(self) -> None:
+    def test_recovers_later_after_relapse(self) -> None:
         limits = Limits(500, 4)
         fail(limits, TIMEOUT)
         succeed(limits, 8)
-        fail(limits, TIMEOUT)  # at once with the larger page
+        fail(limits, TIMEOUT)  # the first request with the larger page
         succeed(limits, 8)
         assert limits.page_size == 250
         succeed(limits, 8)
         assert limits.page_size == 500
 
 
-class TestRequestsAtATime:
+class TestConcurrency:
     @pytest.mark.parametrize("error", [busy(), RateLimitedError("many", status_code=429)])
-    def test_halve_when_the_service_has_too_many_and_grow_back(self, error: ContensisError) -> None:
+    def test_halves_on_429_or_503_and_recovers(self, error: ContensisError) -> None:
         limits = Limits(500, 4)
         fail(limits, error)
         assert (limits.page_size, limits.concurrency) == (500, 2)
@@ -130,20 +130,20 @@ class TestRequestsAtATime:
         succeed(limits, 1_000)
         assert limits.concurrency == 4
 
-    def test_wait_for_their_turn(self) -> None:
+    def test_requests_wait_for_permit(self) -> None:
         limits = Limits(500, 2)
-        under_way, most = 0, 0
+        in_flight, most = 0, 0
         lock = threading.Lock()
 
         def ask() -> None:
-            nonlocal under_way, most
+            nonlocal in_flight, most
             with limits.permit():
                 with lock:
-                    under_way += 1
-                    most = max(most, under_way)
+                    in_flight += 1
+                    most = max(most, in_flight)
                 time.sleep(0.01)
                 with lock:
-                    under_way -= 1
+                    in_flight -= 1
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
@@ -152,18 +152,18 @@ class TestRequestsAtATime:
             thread.join()
         assert most == 2
 
-    def test_go_out_while_what_was_answered_is_looked_into(self) -> None:
+    def test_released_permit_lets_next_request_go_out(self) -> None:
         limits = Limits(500, 1)
-        with limits.permit() as turn:
-            turn.release()
+        with limits.permit() as permit:
+            permit.release()
             with limits.permit():
                 pass
         with limits.permit():
             pass
 
 
-class TestAnExport:
-    """Of a service that has limits."""
+class TestExport:
+    """Exports from a service with limits of its own."""
 
     @pytest.fixture
     def export(
@@ -180,9 +180,9 @@ class TestAnExport:
 
         return run
 
-    @pytest.mark.parametrize("trouble", ["413", "timeout", "cut body"])
-    def test_that_bears_small_pages_only_succeeds_with_them(
-        self, export: Callable[..., ExportResult], caplog: pytest.LogCaptureFixture, trouble: str
+    @pytest.mark.parametrize("failure", ["413", "timeout", "cut body"])
+    def test_succeeds_with_smaller_pages(
+        self, export: Callable[..., ExportResult], caplog: pytest.LogCaptureFixture, failure: str
     ) -> None:
         caplog.set_level(logging.INFO)
         refused: list[int] = []
@@ -192,30 +192,30 @@ class TestAnExport:
             if size <= 100:
                 return None
             refused.append(size)
-            if trouble == "413":
+            if failure == "413":
                 return Response(413, b"<html>Request Entity Too Large</html>")
             answer = request.answer()
-            if trouble == "timeout":
+            if failure == "timeout":
                 return dataclasses.replace(answer, delay=2.0)
             return dataclasses.replace(answer, body=answer.body[:500], content_length=len(answer.body))
 
         export(refuse_large_pages, page_size=400, max_concurrent_requests=2)
-        assert 0 < len(refused) < 12  # and not once for every page
-        assert "From now on 100 entries a page" in caplog.text
+        assert 0 < len(refused) < 12  # not once for every page
+        assert "Limits now: page_size=100," in caplog.text
 
-    def test_that_bears_two_requests_at_a_time_soon_gets_no_more(
+    def test_adapts_to_service_that_accepts_two_requests_at_once(
         self, export: Callable[..., ExportResult]
     ) -> None:
-        under_way, refused, served = 0, 0, 0
+        in_flight, refused, served = 0, 0, 0
         lock = threading.Lock()
 
-        def bear_two(request: Request) -> Response | None:
-            nonlocal under_way, refused, served
+        def refuse_third(request: Request) -> Response | None:
+            nonlocal in_flight, refused, served
             if request.kind != "search":
                 return None
             with lock:
-                under_way += 1
-                is_refused = under_way > 2
+                in_flight += 1
+                is_refused = in_flight > 2
                 refused += is_refused
                 served += not is_refused
             try:
@@ -223,8 +223,8 @@ class TestAnExport:
                 return Response(429, b"{}") if is_refused else request.answer()
             finally:
                 with lock:
-                    under_way -= 1
+                    in_flight -= 1
 
-        export(bear_two, page_size=20, max_concurrent_requests=8)
+        export(refuse_third, page_size=20, max_concurrent_requests=8)
         assert served > 150
         assert refused < served / 4

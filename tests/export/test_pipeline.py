@@ -1,4 +1,4 @@
-"""Exports over real HTTP: complete, exact and repeatable, whatever happens on the way."""
+"""Exports over real HTTP: complete, exact and repeatable, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Callable[..., ExportResult]:
-    """Export from a sandbox, by default to `out.jsonl`."""
+    """A function that exports from a sandbox, by default to `out.jsonl`."""
 
     def run(sandbox: Sandbox, destination: str = "out.jsonl", **arguments: Any) -> ExportResult:
         request = ExportRequest.from_arguments(destination=f"{tmp_path}/{destination}", **arguments)
@@ -54,8 +54,8 @@ def identities(rows: list[bytes]) -> list[tuple[str, str]]:
     return [(entry["sys"]["id"], entry["sys"]["language"]) for entry in map(json.loads, rows)]
 
 
-class TestAnExport:
-    def test_holds_exactly_what_the_service_holds_byte_for_byte(
+class TestExport:
+    def test_holds_every_entry_byte_for_byte(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         result = export(iso_sandbox)
@@ -65,7 +65,7 @@ class TestAnExport:
         assert len(set(identities(rows))) == len(rows)
         assert sorted(rows) == sorted(served)
 
-    def test_twice_gives_the_same_bytes_whatever_the_page_size(
+    def test_bytes_do_not_depend_on_page_size_or_concurrency(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult]
     ) -> None:
         results = [
@@ -75,7 +75,7 @@ class TestAnExport:
         ]
         assert len({result.files[None].sha256 for result in results}) == 1
 
-    def test_asks_for_one_token(
+    def test_requests_one_token(
         self, small_catalogue: Catalogue, export: Callable[..., ExportResult]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
@@ -83,14 +83,14 @@ class TestAnExport:
             assert sandbox.count("token") == 1
             assert result.requests == sandbox.count()
 
-    def test_opens_no_more_connections_than_requests_in_flight_and_one(
+    def test_opens_at_most_one_connection_more_than_requests_in_flight(
         self, small_catalogue: Catalogue, export: Callable[..., ExportResult]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
             export(sandbox, page_size=20, max_concurrent_requests=4)
             assert sandbox.connections <= 5
 
-    def test_to_a_folder_has_one_file_for_each_content_type(
+    def test_folder_has_one_file_for_each_content_type(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         result = export(iso_sandbox, "folder/", compression="gzip")
@@ -104,16 +104,16 @@ class TestAnExport:
             assert sorted(rows) == sorted(served)
             assert result.files[content_type_id].rows == len(rows)
 
-    def test_of_nothing_writes_an_empty_file_so_that_an_old_one_does_not_stay(
+    def test_empty_export_replaces_older_file(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         (tmp_path / "country.jsonl").write_text("yesterday")
         result = export(iso_sandbox, "./", content_type_id="country", changed_from="2999-01-01")
         assert (tmp_path / "country.jsonl").read_bytes() == b""
         assert result.entries == 0
-        assert result.watermark == "2999-01-01T00:00:00Z"  # where the next export goes on from
+        assert result.watermark == "2999-01-01T00:00:00Z"  # where the next export begins
 
-    def test_tells_what_it_did_in_a_small_dict_of_json_values(
+    def test_result_is_small_json_dict(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         summary = export(iso_sandbox, "folder/", changed_from="2019-01-01").as_dict()
@@ -139,34 +139,33 @@ class TestAnExport:
             "subdivision",
         }
 
-    def test_tells_a_person_on_call_what_is_going_on(
+    def test_log_shows_plan_progress_proof_and_result(
         self,
         iso_sandbox: Sandbox,
         export: Callable[..., ExportResult],
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(progress_module, "_CALM_SECONDS", 0.05)
+        monkeypatch.setattr(progress_module, "_INTERVAL_SECONDS", 0.05)
         with caplog.at_level(logging.INFO):
             export(iso_sandbox, page_size=250)
-        told = caplog.text
-        for words in (
+        for message in (
             "Exporting published entries of project isoCodes (management API)",
             "Plan: 26,",
-            "a second, about",
+            "per second, about",
             "Proof: 26,",
             "Wrote ",
             "Exported 26,",
         ):
-            assert words in told
+            assert message in caplog.text
 
 
-class TestAQuery:
+class TestQuery:
     def where(self, iso_sandbox: Sandbox, status: Any, **tests: Any) -> list[bytes]:
         rows = iso_sandbox.catalogue.entries(status)
         return sorted(row for row in rows if all(test(json.loads(row)) for test in tests.values()))
 
-    def test_for_one_content_type_and_language(
+    def test_selects_content_type_and_languages(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         export(iso_sandbox, content_type_id="currency", language=["cy", "FR"])
@@ -179,7 +178,7 @@ class TestAQuery:
         assert sorted(lines(tmp_path / "out.jsonl")) == expected
         assert expected
 
-    def test_for_the_latest_versions(
+    def test_selects_latest_versions(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         export(iso_sandbox, version_status="latest")
@@ -187,7 +186,7 @@ class TestAQuery:
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(latest)
         assert len(latest) > len(iso_sandbox.catalogue.entries("published"))
 
-    def test_with_clauses_of_one_s_own(
+    def test_adds_where_clauses(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         clause = {"field": "name", "startsWith": "Ca"}
@@ -198,7 +197,7 @@ class TestAQuery:
             assert all(name.startswith("Ca") for name in names)
 
     @pytest.mark.parametrize(("status", "mark"), [("published", "published"), ("latest", "modified")])
-    def test_for_what_changed_in_a_time_includes_its_start_and_not_its_end(
+    def test_changed_from_is_inclusive_and_changed_to_exclusive(
         self,
         iso_sandbox: Sandbox,
         export: Callable[..., ExportResult],
@@ -218,7 +217,7 @@ class TestAQuery:
         assert len(marks) == sum(begin <= marked(row) < end for row in rows)
         assert result.watermark == max(marks)
 
-    def test_for_fields_keeps_them_and_what_identifies_the_entry(
+    def test_keeps_selected_fields_and_identity(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         export(
@@ -229,7 +228,7 @@ class TestAQuery:
             assert set(entry["sys"]) == {"id", "language", "contentTypeId", "version"}
             assert set(entry["sys"]["version"]) == {"published"}
 
-    def test_to_the_delivery_api_may_resolve_links(
+    def test_delivery_resolves_links_to_link_depth(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         export(iso_sandbox, content_type_id="subdivision", language="en-GB", api="delivery", link_depth=1)
@@ -238,7 +237,7 @@ class TestAQuery:
         assert len(entries) == sum(entry[1] == "en-GB" for entry in identities(published))
         assert all("alpha2" in entry["country"] for entry in entries if entry["country"])
 
-    def test_to_the_delivery_api_may_resolve_the_links_of_single_fields(
+    def test_delivery_resolves_links_of_single_fields(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         arguments = {"content_type_id": "subdivision", "language": "en-GB", "api": "delivery"}
@@ -249,7 +248,7 @@ class TestAQuery:
         assert parents
         assert all(set(parent) == {"sys"} for parent in parents)
 
-    def test_to_the_delivery_api_gives_its_own_json(
+    def test_delivery_serves_its_own_json(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         export(iso_sandbox, content_type_id="country", api="delivery")
@@ -257,7 +256,7 @@ class TestAQuery:
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(served)
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
             (
                 {"content_type_id": "film"},
@@ -267,19 +266,19 @@ class TestAQuery:
             ({"content_type_id": "country", "data_format": "asset"}, "set it to 'entry'"),
         ],
     )
-    def test_for_what_the_project_does_not_have_is_refused_rather_than_empty(
+    def test_fails_when_project_lacks_content_type_or_language(
         self,
         iso_sandbox: Sandbox,
         export: Callable[..., ExportResult],
         tmp_path: Path,
         arguments: dict[str, str],
-        words: str,
+        message: str,
     ) -> None:
-        with pytest.raises(errors.ConfigurationError, match=words):
+        with pytest.raises(errors.ConfigurationError, match=message):
             export(iso_sandbox, **arguments)
         assert list(tmp_path.iterdir()) == []
 
-    def test_for_another_project_says_so(
+    def test_fails_when_project_does_not_exist(
         self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], tmp_path: Path
     ) -> None:
         request = ExportRequest.from_arguments(destination=f"{tmp_path}/out.jsonl")
@@ -287,8 +286,8 @@ class TestAQuery:
             export_entries(make_client(iso_sandbox), "other", request)
 
 
-class TestTrouble:
-    def test_of_every_kind_the_issue_names_at_once_loses_nothing(
+class TestFaults:
+    def test_many_faults_at_once_lose_nothing(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         """25,000 entries, 3,000 sharing one created time, tokens of 3 s, 5 % of calls answered 503."""
@@ -301,7 +300,7 @@ class TestTrouble:
         assert len(rows) == len(set(identities(rows))) == 25_000
         assert sorted(rows) == sorted(catalogue.entries("published"))
 
-    def test_more_entries_at_one_moment_than_a_query_may_return(
+    def test_more_entries_with_one_created_time_than_a_query_returns_are_exported(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         catalogue = synthetic_catalogue(12_000, same_created=11_500, body_bytes=200)
@@ -309,7 +308,7 @@ class TestTrouble:
             export(sandbox, page_size=1_000)
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(catalogue.entries("published"))
 
-    def test_a_total_that_stops_counting_at_10_000(
+    def test_total_capped_at_10_000_loses_nothing(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         catalogue = synthetic_catalogue(23_000, body_bytes=200)
@@ -318,7 +317,7 @@ class TestTrouble:
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(catalogue.entries("published"))
 
     @pytest.mark.parametrize("revoked_after", [3, 10])
-    def test_tokens_revoked_on_the_way(
+    def test_revoked_token_is_replaced(
         self,
         small_catalogue: Catalogue,
         export: Callable[..., ExportResult],
@@ -335,7 +334,7 @@ class TestTrouble:
             assert sandbox.count("token") == 2
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(small_catalogue.entries("published"))
 
-    def test_entries_of_content_types_that_the_project_does_not_list_are_exported_too(
+    def test_entries_of_unlisted_content_types_are_exported(
         self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         def hide_currencies(request: Request) -> Response | None:
@@ -354,7 +353,10 @@ class TestTrouble:
 
 
 def change_page(change: Callable[[dict[str, Any]], None], *, times: int) -> Faults:
-    """Answer searches with pages that were tampered with, some times."""
+    """Return a fault that changes the pages of some searches.
+
+    :param times: how many pages it changes.
+    """
     left = [times]
 
     def fault(request: Request) -> Response | None:
@@ -371,9 +373,9 @@ def change_page(change: Callable[[dict[str, Any]], None], *, times: int) -> Faul
 class TestProof:
     @pytest.mark.parametrize(
         "fault",
-        ["a repeated entry", "a missing entry", "a wrong total", "one entry only", "a stranger", "no id"],
+        ["repeated entry", "missing entry", "wrong total", "one entry only", "other language", "no id"],
     )
-    def test_a_page_that_does_not_add_up_is_asked_for_again(
+    def test_inconsistent_page_is_requested_again(
         self,
         small_catalogue: Catalogue,
         export: Callable[..., ExportResult],
@@ -382,13 +384,13 @@ class TestProof:
         fault: str,
     ) -> None:
         def tamper(page: dict[str, Any]) -> None:
-            if fault == "a repeated entry":
+            if fault == "repeated entry":
                 page["items"][1] = page["items"][0]
-            elif fault == "a missing entry":
+            elif fault == "missing entry":
                 page["items"].pop()
-            elif fault == "a wrong total":
+            elif fault == "wrong total":
                 page["totalCount"] = 1
-            elif fault == "a stranger":
+            elif fault == "other language":
                 page["items"][0]["sys"]["language"] = "de"
             elif fault == "no id":
                 del page["items"][0]["sys"]["id"]
@@ -400,7 +402,7 @@ class TestProof:
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(small_catalogue.entries("published"))
         assert "Waiting" in caplog.text
 
-    def test_a_page_that_never_adds_up_fails_the_export_with_both_figures(
+    def test_page_that_stays_inconsistent_fails_export_with_both_figures(
         self, small_catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         (tmp_path / "out.jsonl").write_text("old")
@@ -424,7 +426,7 @@ class TestProof:
     @pytest.mark.parametrize("api", ["management", "delivery"])
     @pytest.mark.parametrize("hidden", [[], ["version"]], ids=["times shown", "times hidden"])
     @pytest.mark.parametrize("delay", [0.0, 6.0], ids=["quick", "slow"])
-    def test_one_deleted_and_one_restored_between_two_pages_lose_no_third(
+    def test_deletion_and_restoration_between_pages_lose_no_other_entry(
         self,
         export: Callable[..., ExportResult],
         tmp_path: Path,
@@ -432,7 +434,7 @@ class TestProof:
         hidden: list[str],
         delay: float,
     ) -> None:
-        """The count stays as it was, but by number, an entry would move to the page already read."""
+        """The count does not change, but with numbered pages an entry would move to a page already read."""
         catalogue = synthetic_catalogue(900, body_bytes=200)
         catalogue.project["deliverySysExclusions"] = hidden
         in_order = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
@@ -447,7 +449,7 @@ class TestProof:
             edited.append(True)
             answer = request.answer()
             catalogue.delete(victim)
-            catalogue.publish(restored, at=mark)  # with its old mark: nothing tells that it is new
+            catalogue.publish(restored, at=mark)  # with its old change mark: nothing shows that it is new
             return dataclasses.replace(answer, delay=delay)
 
         with Sandbox(catalogue, faults=edit) as sandbox:
@@ -456,10 +458,10 @@ class TestProof:
         exported = {entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))}
         assert exported >= set(in_order) - {victim, restored}
 
-    def test_what_is_published_into_a_window_already_read_is_read_too(
+    def test_entry_published_into_window_already_read_is_exported(
         self, export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With an entry deleted elsewhere, so that the count would else stay above what was read."""
+        """Another entry is deleted; otherwise the count would stay above the number read."""
         catalogue = synthetic_catalogue(900, body_bytes=200)
         in_order = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
         mark = json.loads(catalogue.entries("published")[0])["sys"]["version"]["published"]
@@ -480,9 +482,9 @@ class TestProof:
         exported = [entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))]
         assert sorted(exported) == sorted(set(in_order) - {victim})
         assert result.entries == 899
-        assert "Reading again what has grown" in caplog.text
+        assert "Reading the window again" in caplog.text
 
-    def test_editors_at_work_all_the_while_neither_hide_nor_double_what_they_leave_alone(
+    def test_edits_during_export_neither_hide_nor_duplicate_other_entries(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         catalogue = synthetic_catalogue(3_000, same_created=400, body_bytes=200)
@@ -506,9 +508,7 @@ class TestProof:
         assert set(exported) >= set(ids) - edited
         assert set(exported) <= set(ids)
 
-    def test_windows_that_hold_less_than_their_query_fail_the_export(
-        self, export: Callable[..., ExportResult]
-    ) -> None:
+    def test_missing_window_fails_export(self, export: Callable[..., ExportResult]) -> None:
         def lose_a_window(request: Request) -> Response | None:
             if request.kind != "search":
                 return None
@@ -526,7 +526,7 @@ class TestProof:
         ):
             export(sandbox)
 
-    def test_a_service_that_gives_smaller_pages_than_asked_for_loses_nothing(
+    def test_smaller_pages_than_requested_lose_nothing(
         self, small_catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
         def clamp(page: dict[str, Any]) -> None:
@@ -539,7 +539,7 @@ class TestProof:
         assert sorted(identities(lines(tmp_path / "out.jsonl"))) == sorted(identities(served))
 
     @pytest.mark.parametrize("total", [-1, 0, 10**12])
-    def test_a_count_that_belies_itself_fails_the_export(
+    def test_count_that_contradicts_pages_fails_export(
         self, small_catalogue: Catalogue, export: Callable[..., ExportResult], total: int
     ) -> None:
         def lie(request: Request) -> Response | None:
@@ -553,16 +553,16 @@ class TestProof:
             export(sandbox)
 
 
-def test_a_reader_yields_blocks_in_order_and_cuts_what_is_too_large(
+def test_source_cuts_large_slices_and_yields_batches_in_order(
     iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
 ) -> None:
     request = ExportRequest.from_arguments(destination="x.jsonl", content_type_id="language")
-    reader = EntrySource(make_client(iso_sandbox), iso_sandbox.project_id, request.query)
-    plan = reader.plan()
+    source = EntrySource(make_client(iso_sandbox), iso_sandbox.project_id, request.query)
+    plan = source.plan()
     assert len(plan.windows) > len(plan.slices)
     created = [
         (batch.window.language, meta.created[:19])
-        for batch in reader.read(plan)
+        for batch in source.read(plan)
         for meta in batch.metas
         if meta.created
     ]

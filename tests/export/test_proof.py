@@ -1,4 +1,4 @@
-"""Services that answer something else than they were asked: found out, and asked again."""
+"""Wrong answers of a service: the export notices them and asks again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Callable[..., list[bytes]]:
-    """Export a catalogue under faults; return the rows."""
+    """A function that exports a catalogue under faults, and returns the rows."""
 
     def run(catalogue: Catalogue, faults: Faults | None, page_size: int, **options: Any) -> list[bytes]:
         path = tmp_path / "out.jsonl"
@@ -48,15 +48,15 @@ def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Calla
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_page_that_was_served_for_another_window(export: Callable[..., list[bytes]], seed: int) -> None:
-    """As by a cache that looks at the URL only, and not at the body of a search."""
+def test_page_of_another_window_is_requested_again(export: Callable[..., list[bytes]], seed: int) -> None:
+    """As a cache does that looks at the URL only, not at the body of a search."""
     catalogue = synthetic_catalogue(400, same_created=60, body_bytes=50)
     rows = export(catalogue, Mixture(seed, {"repeated-page": 0.05}), 20)
     assert sorted(rows) == sorted(catalogue.entries("published"))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_where_times_are_hidden_such_a_page_fails_the_export(
+def test_page_of_another_window_with_hidden_times_is_replaced_or_fails_export(
     export: Callable[..., list[bytes]], seed: int
 ) -> None:
     catalogue = synthetic_catalogue(400, body_bytes=50)
@@ -69,23 +69,23 @@ def test_where_times_are_hidden_such_a_page_fails_the_export(
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 20, 60])
-def test_a_full_page_whose_count_says_that_it_is_all(
+def test_full_page_with_too_low_count_does_not_end_window(
     export: Callable[..., list[bytes]], page_size: int
 ) -> None:
-    """With a first count that is as low, so that the sum of all windows can't tell."""
-    asked: list[int] = []
+    """The first count is as low, so the sum of all windows does not show the gap."""
+    searches: list[int] = []
 
     def lie(request: Request) -> Response | None:
         if request.kind != "search":
             return None
-        asked.append(request.number)
+        searches.append(request.number)
         answer = request.answer()
         page = json.loads(answer.body)
-        if len(asked) % 3 or not page["items"]:
+        if len(searches) % 3 or not page["items"]:
             return None
         total = f'"totalCount":{page["totalCount"]},'.encode()
-        told = f'"totalCount":{len(page["items"])},'.encode()
-        return replace(answer, body=answer.body.replace(total, told, 1))
+        too_low = f'"totalCount":{len(page["items"])},'.encode()
+        return replace(answer, body=answer.body.replace(total, too_low, 1))
 
     catalogue = synthetic_catalogue(120, same_created=30, body_bytes=50)
     rows = export(catalogue, lie, page_size, max_concurrent_requests=1)
@@ -93,7 +93,7 @@ def test_a_full_page_whose_count_says_that_it_is_all(
 
 
 @pytest.mark.parametrize("same_created", [0, 10_300])
-def test_a_count_that_stops_at_10_000_with_pages_as_large(
+def test_count_capped_at_10_000_loses_nothing_with_pages_as_large(
     same_created: int, make_client: Any, tmp_path: Path
 ) -> None:
     catalogue = synthetic_catalogue(10_500, same_created=same_created, body_bytes=10)
@@ -102,63 +102,65 @@ def test_a_count_that_stops_at_10_000_with_pages_as_large(
         assert export_entries(make_client(sandbox), sandbox.project_id, request).entries == 10_500
 
 
-def test_a_window_kept_back_while_as_much_is_deleted_elsewhere(export: Callable[..., list[bytes]]) -> None:
-    """The count at the end is then no higher than what was read."""
+def test_window_shown_empty_is_read_again_though_deletions_hide_the_gap(
+    export: Callable[..., list[bytes]],
+) -> None:
+    """The count at the end is then no higher than the number of entries read."""
     catalogue = synthetic_catalogue(300, body_bytes=50)
     ids = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
-    kept_back: list[int] = []
+    deleted: list[int] = []
 
-    def keep_back(request: Request) -> Response | None:
+    def hide_window(request: Request) -> Response | None:
         if request.kind != "search" or json.loads(request.body)["pageSize"] == 1:
             return None
         answer = request.answer()
         page = json.loads(answer.body)
         shown = {item["sys"]["id"] for item in page["items"]}
-        if kept_back or not page["items"] or ids[200] not in shown:
+        if deleted or not page["items"] or ids[200] not in shown:
             return None
-        kept_back.append(len(shown) + 10)
-        for entry_id in ids[: kept_back[0]]:
+        deleted.append(len(shown) + 10)
+        for entry_id in ids[: deleted[0]]:
             catalogue.delete(entry_id)
         page.update(items=[], totalCount=0, pageCount=0)
         return Response.json(page)
 
-    rows = export(catalogue, keep_back, 30, max_concurrent_requests=1)
-    assert kept_back
-    assert {json.loads(row)["sys"]["id"] for row in rows} >= set(ids[kept_back[0] :])
+    rows = export(catalogue, hide_window, 30, max_concurrent_requests=1)
+    assert deleted
+    assert {json.loads(row)["sys"]["id"] for row in rows} >= set(ids[deleted[0] :])
 
 
-def test_an_empty_page_where_one_follows_while_as_much_is_published_elsewhere(
+def test_second_page_shown_empty_is_read_again_though_new_entries_hide_the_gap(
     export: Callable[..., list[bytes]],
 ) -> None:
-    """As many as it keeps back: what was read is then what was planned."""
+    """As many entries are published as the empty page hides, so the number read is the number planned."""
     catalogue = synthetic_catalogue(300, body_bytes=50)
     ids = [json.loads(row)["sys"]["id"] for row in catalogue.entries("published")]
     for entry_id in ids[-60:]:
         catalogue.unpublish(entry_id)
     begun: set[str] = set()
     hidden: list[str] = []
-    back: list[str] = []
+    published: list[str] = []
 
     def hide(request: Request) -> Response | None:
         window = window_of(request)
         if window in begun and not hidden:
             hidden.append(window)
-            back.extend(ids[-60:][: json.loads(request.answer().body)["totalCount"] - 1])
-            for entry_id in back:
+            published.extend(ids[-60:][: json.loads(request.answer().body)["totalCount"] - 1])
+            for entry_id in published:
                 catalogue.publish(entry_id)
             return Response.json({"totalCount": 0, "items": []})
         begun.update({window} if window else ())
         return None
 
     rows = export(catalogue, hide, 20, max_concurrent_requests=1)
-    assert back
-    assert sorted(json.loads(row)["sys"]["id"] for row in rows) == sorted(ids[:-60] + back)
+    assert published
+    assert sorted(json.loads(row)["sys"]["id"] for row in rows) == sorted(ids[:-60] + published)
 
 
-def test_an_entry_shown_where_ids_of_another_kind_are_asked_for(export: Callable[..., list[bytes]]) -> None:
-    """Entries created at one moment are told apart by their ids, the last window holding all other ids."""
+def test_page_of_other_ids_with_wrong_entries_is_requested_again(export: Callable[..., list[bytes]]) -> None:
+    """Windows of entries with one created time are cut by id; the last one holds all other ids."""
     catalogue = synthetic_catalogue(60, same_created=60, body_bytes=50)
-    others: list[Response] = []
+    earlier: list[Response] = []
     repeated: list[Request] = []
 
     def repeat(request: Request) -> Response | None:
@@ -166,8 +168,8 @@ def test_an_entry_shown_where_ids_of_another_kind_are_asked_for(export: Callable
             return None
         if any("not" in clause for clause in json.loads(request.body)["where"]):
             repeated.append(request)
-            return others[-1] if len(repeated) == 1 else None
-        others.append(request.answer())
+            return earlier[-1] if len(repeated) == 1 else None
+        earlier.append(request.answer())
         return None
 
     rows = export(catalogue, repeat, 20, max_concurrent_requests=1)
@@ -177,7 +179,7 @@ def test_an_entry_shown_where_ids_of_another_kind_are_asked_for(export: Callable
 
 @pytest.mark.parametrize("max_concurrent_requests", [1, 4])
 @pytest.mark.parametrize("direction", ["asc", "desc"])
-def test_a_content_type_that_seems_empty_when_it_is_counted(
+def test_content_type_shown_empty_when_counted_is_exported(
     export: Callable[..., list[bytes]], direction: str, max_concurrent_requests: int
 ) -> None:
     catalogue = synthetic_catalogue(100, body_bytes=50)
@@ -198,29 +200,29 @@ def test_a_content_type_that_seems_empty_when_it_is_counted(
 
 @pytest.mark.parametrize("max_concurrent_requests", [1, 2, 4])
 @pytest.mark.parametrize("lies", [0, 1])
-def test_entries_without_a_created_time_that_seem_not_to_be_there(
+def test_entries_without_created_time_shown_missing_once_are_exported(
     export: Callable[..., list[bytes]], lies: int, max_concurrent_requests: int
 ) -> None:
-    """With 4 requests at a time they are asked for while the plan is made, else when their turn comes."""
-    made = synthetic_catalogue(100, body_bytes=50)
+    """With 4 concurrent requests they are counted during planning, otherwise when their window is read."""
+    source = synthetic_catalogue(100, body_bytes=50)
     documents = [
         Document(document.management.replace(b'"created":', b'"formerly":'), document.status)
         if document.id.startswith("7")
         else document
-        for document in made.select(lambda _: True)[1]
+        for document in source.select(lambda _: True)[1]
     ]
-    catalogue = Catalogue(made.project, list(made.content_types.values()), documents)
-    told: list[Request] = []
+    catalogue = Catalogue(source.project, list(source.content_types.values()), documents)
+    lied_to: list[Request] = []
 
     def lie(request: Request) -> Response | None:
-        if request.kind != "search" or b'"exists": false' not in request.body or len(told) >= lies:
+        if request.kind != "search" or b'"exists": false' not in request.body or len(lied_to) >= lies:
             return None
-        told.append(request)
+        lied_to.append(request)
         return Response.json({"totalCount": 0, "items": []})
 
     rows = export(
         catalogue, lie, 20, max_concurrent_requests=max_concurrent_requests, content_type_id="article"
     )
-    assert len(told) == lies
+    assert len(lied_to) == lies
     assert sum(b'"formerly":' in row for row in rows) > 1
     assert sorted(rows) == sorted(each.management for each in documents if each.status == "published")

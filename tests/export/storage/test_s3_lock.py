@@ -1,4 +1,4 @@
-"""The lock of a folder on S3: whose commits never mix."""
+"""The lock of a folder on S3, which keeps concurrent commits apart."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Folder:
     def files(self) -> dict[str, bytes]:
         return {path: self.store.cat_file(path) for path in self.store.find(self.bucket)}
 
-    def lock_of_the_dead(self, *, age: timedelta) -> bytes:
-        """Leave the lock of a holder that was killed; return what it holds."""
-        dead = S3Lock(self.store, self.path, "the dead")
-        dead.acquire()
-        dead._released.set()
-        self.let_pass(age)
+    def leave_lock(self, *, age: timedelta) -> bytes:
+        """Leave the lock of a killed holder; return its content."""
+        killed = S3Lock(self.store, self.path, "killed")
+        killed.acquire()
+        killed._released.set()
+        self.age_lock(age)
         content: bytes = self.store.cat_file(self.lock)
         return content
 
-    def let_pass(self, age: timedelta) -> None:
-        """Make the lock older, in the server's own memory."""
+    def age_lock(self, age: timedelta) -> None:
+        """Make the lock older, in the memory of the server."""
         [buckets] = [
             backend.buckets
             for account in moto_s3.s3_backends.values()
@@ -73,7 +73,7 @@ def folder(s3_url: str) -> Folder:
     return Folder(s3_url)
 
 
-def test_it_is_there_while_a_folder_changes_names_its_owner_and_is_gone_afterwards(folder: Folder) -> None:
+def test_lock_names_owner_and_is_removed_afterwards(folder: Folder) -> None:
     with folder.storage().exclusive(folder.path, owner="dag/task/run/-1"):
         assert folder.store.cat_file(folder.lock).startswith(b"dag/task/run/-1\n")
     assert folder.files() == {}
@@ -82,49 +82,47 @@ def test_it_is_there_while_a_folder_changes_names_its_owner_and_is_gone_afterwar
     assert folder.files() == {}
 
 
-def test_a_living_holder_is_waited_for(folder: Folder) -> None:
-    happened = []
+def test_second_holder_waits_for_first(folder: Folder) -> None:
+    order = []
 
-    def come_second() -> None:
+    def hold_second() -> None:
         with folder.storage().exclusive(folder.path, owner="second"):
-            happened.append("second")
+            order.append("second")
 
-    second = threading.Thread(target=come_second)
+    second = threading.Thread(target=hold_second)
     with folder.storage().exclusive(folder.path, owner="first"):
         second.start()
         second.join(1)
-        happened.append("first")
+        order.append("first")
     second.join(30)
-    assert happened == ["first", "second"]
+    assert order == ["first", "second"]
     assert folder.files() == {}
 
 
-def test_a_killed_holder_is_not_waited_for_once_it_was_silent_for_a_minute(folder: Folder) -> None:
-    folder.lock_of_the_dead(age=timedelta(seconds=61))
-    with folder.storage().exclusive(folder.path, owner="the living"):
-        assert folder.store.cat_file(folder.lock).startswith(b"the living\n")
+def test_expired_lock_of_killed_holder_is_taken_over(folder: Folder) -> None:
+    folder.leave_lock(age=timedelta(seconds=61))
+    with folder.storage().exclusive(folder.path, owner="waiter"):
+        assert folder.store.cat_file(folder.lock).startswith(b"waiter\n")
     assert folder.files() == {}
 
 
-def test_a_holder_at_work_for_long_is_not_taken_for_dead(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as often:
-        often.setattr(lock, "_EXPIRY", 0.6)
+def test_holder_renews_lock_while_it_works(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as short_expiry:
+        short_expiry.setattr(lock, "_EXPIRY", 0.6)
         with folder.storage().exclusive(folder.path, owner="task"):
             seen = {folder.store.cat_file(folder.lock)}
-            folder.let_pass(timedelta(hours=1))
+            folder.age_lock(timedelta(hours=1))
             deadline = time.monotonic() + 30
             while len(seen) < 3 and time.monotonic() < deadline:
                 seen.add(folder.store.cat_file(folder.lock))
-            often.undo()
+            short_expiry.undo()
             monkeypatch.setattr(lock, "_TIMEOUT", 0.5)
             with pytest.raises(DestinationError), folder.storage().exclusive(folder.path, owner="other"):
                 pass
     assert len(seen) == 3
 
 
-def test_who_waited_for_too_long_says_so_and_leaves_everything_as_it_was(
+def test_waiting_too_long_fails_and_changes_nothing(
     folder: Folder,
     iso_sandbox: Sandbox,
     make_client: Callable[..., ContensisClient],
@@ -137,50 +135,47 @@ def test_who_waited_for_too_long_says_so_and_leaves_everything_as_it_was(
         export_entries(client, iso_sandbox.project_id, request, storage=storage, root=folder.path)
 
     export("currency")
-    folder.lock_of_the_dead(age=timedelta(seconds=30))
+    folder.leave_lock(age=timedelta(seconds=30))
     before = folder.files()
     monkeypatch.setattr(lock, "_TIMEOUT", 0.5)
     with pytest.raises(DestinationError) as failure:
         export("country")
     assert str(failure.value) == (
-        f"{folder.path} could not be written: others have been replacing its files for 0 minutes, "
-        "and ._manifest.json.lock in it names the task that does so now."
+        f"{folder.path} could not be written: other exports have been replacing its files for 0 minutes. "
+        "._manifest.json.lock in it names the task that holds the lock."
     )
     assert failure.value.retryable
     assert folder.files() == before
     assert folder.store.list_multipart_uploads(folder.bucket) == []
 
 
-def test_a_holder_that_was_taken_for_dead_changes_nothing_more(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.store.pipe_file(f"{folder.path}film.jsonl", b"the other's")
+def test_holder_that_lost_lock_cannot_change_files(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.store.pipe_file(f"{folder.path}film.jsonl", b"other's")
     sleeper, other = folder.storage(), folder.storage()
     file = sleeper.create(f"{folder.path}film.jsonl", owner="sleeper")
-    file.write(b"the sleeper's")
+    file.write(b"sleeper's")
     file.finish()
     with sleeper.exclusive(folder.path, owner="sleeper"):
-        folder.let_pass(timedelta(seconds=61))
+        folder.age_lock(timedelta(seconds=61))
         with other.exclusive(folder.path, owner="other"):
             before = folder.files()
-            monkeypatch.setattr(lock, "_EXPIRY", 0.0)  # it was not at work for longer than it may
-            with pytest.raises(DestinationError, match="another export took its lock over"):
+            monkeypatch.setattr(lock, "_EXPIRY", 0.0)  # so that each change has to renew the lock first
+            lost = "did not renew its lock in time, and another one has taken it over"
+            with pytest.raises(DestinationError, match=lost):
                 file.commit()
-            with pytest.raises(DestinationError, match="another export took its lock over"):
+            with pytest.raises(DestinationError, match=lost):
                 sleeper.remove(f"{folder.path}film.jsonl")
             monkeypatch.undo()
             assert folder.files() == before
             sleeper.read(f"{folder.path}film.jsonl")
     file.discard()
-    assert folder.files() == {f"{folder.path}film.jsonl": b"the other's"}
+    assert folder.files() == {f"{folder.path}film.jsonl": b"other's"}
 
 
-def test_a_holder_that_was_taken_for_dead_leaves_the_lock_to_the_other(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_holder_that_lost_lock_does_not_release_it(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     other = folder.storage().exclusive(folder.path, owner="other")
     with folder.storage().exclusive(folder.path, owner="sleeper"):
-        folder.let_pass(timedelta(seconds=61))
+        folder.age_lock(timedelta(seconds=61))
         other.__enter__()
         monkeypatch.setattr(lock, "_EXPIRY", 0.0)
     monkeypatch.undo()
@@ -189,41 +184,39 @@ def test_a_holder_that_was_taken_for_dead_leaves_the_lock_to_the_other(
     assert folder.files() == {}
 
 
-def test_of_several_who_find_a_dead_holder_one_takes_over(folder: Folder) -> None:
-    folder.lock_of_the_dead(age=timedelta(hours=1))
+def test_only_one_of_two_waiters_takes_over_expired_lock(folder: Folder) -> None:
+    folder.leave_lock(age=timedelta(hours=1))
     first, second = (S3Lock(folder.store, folder.path, name) for name in ("first", "second"))
     look = second._look
 
-    def look_right_before_the_first_comes() -> Any:
+    def look_before_first_acquires() -> Any:
         found = look()
         first.acquire()
         return found
 
-    second._look = look_right_before_the_first_comes  # type: ignore[method-assign]  # only this one
+    second._look = look_before_first_acquires  # type: ignore[method-assign]  # on this instance only
     assert not second._take_over()
     assert folder.store.cat_file(folder.lock).startswith(b"first\n")
     first.release()
 
 
-def test_an_answer_that_was_lost_costs_nobody_the_lock(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library sends the request again then, and finds the lock in its own way."""
+def test_lost_answer_does_not_lose_lock(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library then repeats the request, and finds the lock that it has written itself."""
     call = folder.store.call_s3
 
-    def lose_the_first_answer(method: str, **arguments: Any) -> Any:
+    def lose_first_answer(method: str, **arguments: Any) -> Any:
         if method == "put_object" and "IfNoneMatch" in arguments:
             call(method, **arguments)
         return call(method, **arguments)
 
-    monkeypatch.setattr(folder.store, "call_s3", lose_the_first_answer)
+    monkeypatch.setattr(folder.store, "call_s3", lose_first_answer)
     monkeypatch.setattr(lock, "_TIMEOUT", 0.0)
     with folder.storage().exclusive(folder.path, owner="task"):
         assert folder.store.cat_file(folder.lock).startswith(b"task\n")
     assert folder.files() == {}
 
 
-def test_a_bucket_that_is_not_there_is_told_at_once(folder: Folder) -> None:
+def test_missing_bucket_fails_at_once(folder: Folder) -> None:
     with (
         pytest.raises(DestinationError, match="bucket does not exist"),
         folder.storage().exclusive("no-such-bucket/films/", owner="task"),
@@ -245,20 +238,20 @@ def server_without_conditional_writes() -> Iterator[str]:
         answer: Iterable[bytes] = server(environ, respond)
         return answer
 
-    listening = make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    http_server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=http_server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
+    yield f"http://127.0.0.1:{http_server.server_port}"
+    http_server.shutdown()
     thread.join()
-    listening.server_close()
+    http_server.server_close()
 
 
-def test_a_store_without_conditional_writes_has_no_lock() -> None:
+def test_store_without_conditional_writes_is_used_without_lock() -> None:
     with server_without_conditional_writes() as url:
         folder = Folder(url)
-        one, other = folder.storage(), folder.storage()
-        with one.exclusive(folder.path, owner="one"), other.exclusive(folder.path, owner="other"):
+        first, second = folder.storage(), folder.storage()
+        with first.exclusive(folder.path, owner="first"), second.exclusive(folder.path, owner="second"):
             folder.store.pipe_file(f"{folder.path}film.jsonl", b"x")
-            one.remove(f"{folder.path}film.jsonl")
+            first.remove(f"{folder.path}film.jsonl")
             assert folder.files() == {}

@@ -1,4 +1,4 @@
-"""A folder's manifest: what makes its files one export."""
+"""A folder and its manifest, which makes its files one export."""
 
 from __future__ import annotations
 
@@ -36,57 +36,57 @@ def export(
     return run
 
 
-def manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "_manifest.json").read_text())
     return content
 
 
-def test_it_names_every_file_with_rows_size_and_hash(
+def test_manifest_lists_every_file_with_rows_size_and_hash(
     export: Callable[..., ExportResult], tmp_path: Path
 ) -> None:
     result = export(content_type_id=["country", "currency"], changed_from="2019-01-01")
-    told = manifest(tmp_path)
-    assert [file["path"] for file in told["files"]] == ["country.jsonl", "currency.jsonl"]
-    for file in told["files"]:
+    manifest = read_manifest(tmp_path)
+    assert [file["path"] for file in manifest["files"]] == ["country.jsonl", "currency.jsonl"]
+    for file in manifest["files"]:
         content = (tmp_path / file["path"]).read_bytes()
         assert file["bytes"] == len(content)
         assert file["sha256"] == hashlib.sha256(content).hexdigest()
         assert file["rows"] == content.count(b"\n")
-    assert told["entries"] == result.entries
-    assert told["watermark"] == result.watermark
-    assert told["project_id"] == "isoCodes"
-    assert told["written_by"].startswith("airflow-provider-contensis ")
+    assert manifest["entries"] == result.entries
+    assert manifest["watermark"] == result.watermark
+    assert manifest["project_id"] == "isoCodes"
+    assert manifest["written_by"].startswith("airflow-provider-contensis ")
 
 
-def test_it_tells_what_was_asked_for(export: Callable[..., ExportResult], tmp_path: Path) -> None:
+def test_manifest_records_query(export: Callable[..., ExportResult], tmp_path: Path) -> None:
     clause = {"field": "name", "startsWith": "Ca"}
     export(content_type_id="country", language="en-GB", where=[clause], version_status="latest")
-    query = manifest(tmp_path)["query"]
+    query = read_manifest(tmp_path)["query"]
     assert query["content_type_ids"] == ["country"]
     assert query["languages"] == ["en-GB"]
     assert query["where"] == [clause]
     assert query["version_status"] == "latest"
 
 
-def test_it_tells_each_content_type_s_schema(
+def test_manifest_records_version_and_schema_of_content_types(
     export: Callable[..., ExportResult], tmp_path: Path, iso_sandbox: Sandbox
 ) -> None:
     export(content_type_id="country")
-    [(name, schema)] = manifest(tmp_path)["content_types"].items()
+    [(name, recorded)] = read_manifest(tmp_path)["content_types"].items()
     assert name == "country"
-    assert schema["schema_sha256"] == schema_hash(
+    assert recorded["schema_sha256"] == schema_hash(
         cast("ContentType", iso_sandbox.catalogue.content_types["country"])
     )
-    assert schema["version"]
+    assert recorded["version"]
 
 
-def test_a_schema_s_hash_changes_with_its_fields_only() -> None:
+def test_schema_hash_depends_on_fields_only() -> None:
     one: ContentType = {"id": "a", "fields": [{"id": "x", "dataType": "string"}], "name": {"en": "A"}}
     assert schema_hash(one) == schema_hash({**one, "name": {"en": "B"}})
     assert schema_hash(one) != schema_hash({**one, "fields": [{"id": "x", "dataType": "integer"}]})
 
 
-def test_files_that_it_no_longer_names_are_removed_and_others_are_not(
+def test_files_of_older_export_are_removed_and_other_files_stay(
     export: Callable[..., ExportResult], tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
@@ -95,16 +95,16 @@ def test_files_that_it_no_longer_names_are_removed_and_others_are_not(
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "notes.txt"}
 
 
-def test_files_outside_the_folder_and_hidden_ones_are_never_removed_whatever_an_older_one_says() -> None:
+def test_hidden_files_and_files_outside_folder_are_never_removed() -> None:
     hidden = ["_manifest.json", "._manifest.json.lock", ".."]
     named = ["a.jsonl", "../b.jsonl", "/etc/passwd", ".", "", 7, *hidden]
     content = json.dumps({"files": [{"path": name} for name in named]}).encode()
     assert file_names(content) == {"a.jsonl"}
-    for broken in (None, b"", b"[]", b"{}", b'{"files": 7}', b"\xff"):
-        assert file_names(broken) == set()
+    for invalid in (None, b"", b"[]", b"{}", b'{"files": 7}', b"\xff"):
+        assert file_names(invalid) == set()
 
 
-def test_it_is_written_last_and_stays_as_it_was_when_the_export_fails(
+def test_failed_export_leaves_manifest_and_files_unchanged(
     export: Callable[..., ExportResult], tmp_path: Path
 ) -> None:
     export(content_type_id=["country", "currency"])
@@ -122,13 +122,13 @@ def test_it_is_written_last_and_stays_as_it_was_when_the_export_fails(
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "currency.jsonl"}
 
 
-def test_a_folder_is_no_export_while_its_files_are_replaced_and_its_old_files_are_not_forgotten(
+def test_interrupted_commit_leaves_no_manifest_and_next_export_removes_old_files(
     export: Callable[..., ExportResult], tmp_path: Path
 ) -> None:
     export(content_type_id=["country", "currency"])
 
     class Interrupted(LocalStorage):
-        """Fails when a file of the new export gets its name."""
+        """Fails when a file of the new export should get its name."""
 
         def create(self, path: str, *, owner: str) -> PendingFile:
             file = super().create(path, owner=owner)

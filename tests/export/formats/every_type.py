@@ -1,6 +1,6 @@
-"""A content type with every data type and format, and entries hard to write down.
+"""A content type with every data type and format, and entries that are hard to write.
 
-Its shapes are those of docs/contensis-api.md, "Fields".
+The shapes are those of docs/contensis-api.md, "Fields".
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_contensis.api.resources import ContentType, Field
-    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
 
 
 class Number(str):
-    """A JSON number in the very digits that were served."""
+    """A JSON number, spelled as served."""
 
     __slots__ = ()
 
 
-class Collected:
-    """A sink that keeps what is written."""
+class MemorySink:
+    """A sink that keeps what it gets in memory."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -35,8 +35,8 @@ class Collected:
         self.content += data
 
 
-def exact(text: bytes | str) -> Any:
-    """Return JSON as Python has it, its numbers as they are spelt."""
+def parse_exact(text: bytes | str) -> Any:
+    """Return JSON as Python values, with numbers spelled as in the text."""
     return json.loads(text, parse_int=Number, parse_float=Number)
 
 
@@ -44,8 +44,8 @@ def raws(entries: Iterable[bytes]) -> list[msgspec.Raw]:
     return [msgspec.Raw(entry) for entry in entries]
 
 
-def metas(entries: Iterable[bytes]) -> list[EntryMeta]:
-    return entry_metas(raws(entries), "published")
+def metas(entries: Iterable[bytes], change_mark: ChangeMark = "published") -> list[EntryMeta]:
+    return entry_metas(raws(entries), change_mark)
 
 
 def field(field_id: str, data_type: str, data_format: str | None = None, **more: Any) -> Field:
@@ -132,7 +132,7 @@ _CREDIT_VALUE = (
 )
 
 
-def sys(entry_id: str, *, content_type_id: str = "everything", more: bytes = b"") -> bytes:
+def sys_json(entry_id: str, *, content_type_id: str = "everything", more: bytes = b"") -> bytes:
     return (
         b'{"id":"%s","projectId":"filmArchive","contentTypeId":"%s","dataFormat":"entry","language":"en-GB",'
         b'"availableLanguages":["en-GB","cy"],"unavailableLanguages":[],"deletedLanguages":[],'
@@ -162,29 +162,29 @@ FULL = (
     b'"anythings":[{},{"a":null}],"unheardOf":"light","numbers":[0,-1,9223372036854775807],'
     b'"ratings":[1.10,1e-7,-0.0],"showings":["2031-04-02T00:00:00.1234567Z","2031-04-02T09:30:00-05:00"],'
     b'"answers":[true,false],"class":"A","with-dash":"B","entryTitle":"The Lantern Keeper",'
-    b'"entryDescription":"","sys":' + sys("full") + b"}"
+    b'"entryDescription":"","sys":' + sys_json("full") + b"}"
 )
 NULLS = (
     b"{"
     + b",".join(b'"%s":null' % item["id"].encode() for item in EVERY_TYPE["fields"])
     + b',"entryTitle":null,"entryDescription":null,"sys":'
-    + sys("nulls")
+    + sys_json("nulls")
     + b"}"
 )
 ABSENT = b'{"sys":{"id":"absent","language":"cy","contentTypeId":"everything"}}'
 EMPTY = (
     b'{"title":"","choices":[],"period":{},"place":{},"motto":{},"poster":{},"director":{},"credit":{},'
     b'"credits":[],"canvas":[],"composer":[],"anything":{},"answers":[],"poster":{"asset":null},"sys":'
-    + sys("empty")
+    + sys_json("empty")
     + b"}"
 )
 UNKNOWN = (
     b'{"title":"x","extra":{"big":12345678901234567890,"exact":1.10},"nothing":null,"period":{"from":null,'
     b'"mood":"grey"},"credits":[{"role":"pilot","ghost":1}],"sys":'
-    + sys("unknown", more=b',"novel":[1]')
+    + sys_json("unknown", more=b',"novel":[1]')
     + b"}"
 )
-# As Delivery answers with link_depth=1: a link is the entry it leads to, and so on.
+# As the Delivery API answers with link_depth=1: the linked entry replaces the link.
 RESOLVED = (
     b'{"title":"x","director":{"name":"Ines","born":1.50,"sys":{"id":"9a0d","contentTypeId":"person",'
     b'"dataFormat":"entry","language":"en-GB","uri":"/people/ines","owner":"jo"}},'
@@ -196,6 +196,14 @@ RESOLVED = (
     b'"versionStatus":"published","properties":{},"metadata":{},"workflow":{"id":"w","state":"s"}}}'
 )
 PRETTY = json.dumps(json.loads(UNKNOWN.replace(b"12345678901234567890", b"7")), indent=2).encode()
+
+# Another JSON encoder would write these numbers and this text differently.
+EXACT = (
+    b'{"big":12345678901234567890,"small":1e-7,"exact":1.10,"zero":-0.0,'
+    b'"text":"\\u00e9 \xc3\xa9 \xf0\x9f\x87\xa6",'
+    b'"escaped":"line\\nbreak \\/ \\u2028","empty":{},"none":null,"list":[],'
+    b'"sys":{"id":"1","language":"cy","contentTypeId":"film","version":{"versionNo":"1.10","created":"x"}}}'
+)
 
 ENTRIES = [FULL, NULLS, ABSENT, EMPTY, UNKNOWN, RESOLVED, PRETTY]
 

@@ -1,10 +1,10 @@
-"""Parquet: every value of every data type, in columns with the declared types."""
+"""Parquet: every value of every data type, in columns of the declared types."""
 
 from __future__ import annotations
 
 import io
 import re
-import sys as python
+import sys
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from airflow_provider_contensis.exceptions import ConfigurationError, ExportErro
 from airflow_provider_contensis.export.formats import parquet
 from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.formats.parquet import ParquetWriter
-from tests.export.every_type import (
+from tests.export.formats.every_type import (
     ABSENT,
     ASSET,
     ASSET_TYPE,
@@ -25,14 +25,14 @@ from tests.export.every_type import (
     FULL,
     RESOLVED,
     UNKNOWN,
-    Collected,
+    MemorySink,
     Number,
     content_type,
-    exact,
     field,
     metas,
+    parse_exact,
     raws,
-    sys,
+    sys_json,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ pq = pytest.importorskip("pyarrow.parquet")
 COUNT = content_type("count", [field("n", "integer")])
 
 
-def written(
+def write_parquet(
     entries: list[bytes],
     definition: ContentType = EVERY_TYPE,
     fields: tuple[str, ...] | None = None,
     **options: Any,
 ) -> bytes:
-    sink = Collected()
+    sink = MemorySink()
     writer = ParquetWriter(
         sink, [definition], FormatOptions(**options), version_status="published", fields=fields
     )
@@ -59,30 +59,30 @@ def written(
     return sink.content
 
 
-def table_of(content: bytes) -> Any:
+def read_table(content: bytes) -> Any:
     return pq.read_table(io.BytesIO(content))
 
 
-def rows_of(content: bytes) -> list[dict[str, Any]]:
-    table = table_of(content).combine_chunks()
-    columns = [plain(column.chunk(0)) if column.num_chunks else [] for column in table.columns]
+def read_rows(content: bytes) -> list[dict[str, Any]]:
+    table = read_table(content).combine_chunks()
+    columns = [to_python(column.chunk(0)) if column.num_chunks else [] for column in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def plain(array: Any) -> list[Any]:
-    """Return an array's values; times as nanoseconds, because Python's datetimes would lose a digit."""
+def to_python(array: Any) -> list[Any]:
+    """Return an array's values, with times in nanoseconds: a datetime would lose a digit."""
     if pa.types.is_timestamp(array.type):
         return list(array.cast(pa.int64()).to_pylist())
     if pa.types.is_struct(array.type):
         names = [child.name for child in array.type]
-        columns = [plain(child) for child in array.flatten()]
+        columns = [to_python(child) for child in array.flatten()]
         structs = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         return [
             value if valid else None
             for value, valid in zip(structs, array.is_valid().to_pylist(), strict=True)
         ]
     if pa.types.is_list(array.type):
-        items = iter(plain(array.flatten()))
+        items = iter(to_python(array.flatten()))
         lengths = array.value_lengths().to_pylist()
         return [None if length is None else [next(items) for _ in range(length)] for length in lengths]
     return list(array.to_pylist())
@@ -96,35 +96,38 @@ def nanoseconds(text: str) -> int:
     return int(moment.timestamp()) * 10**9 + int((fraction or "").ljust(9, "0"))
 
 
-def left_over(value: Any, got: Any) -> Any:
-    """Return what of a served value its column does not hold; what it holds must be the same."""
-    if isinstance(value, dict) and isinstance(got, dict):
+def uncovered(value: Any, actual: Any) -> Any:
+    """Check that a column holds a value as served; return the part that it does not hold."""
+    if isinstance(value, dict) and isinstance(actual, dict):
         left = {
-            name: left_over(member, got[name]) if name in got else member for name, member in value.items()
+            name: uncovered(member, actual[name]) if name in actual else member
+            for name, member in value.items()
         }
         return {name: member for name, member in left.items() if member is not None} or None
-    if isinstance(value, list) and isinstance(got, list):
-        assert len(value) == len(got)
-        return value if any(left is not None for left in map(left_over, value, got)) else None
+    if isinstance(value, list) and isinstance(actual, list):
+        assert len(value) == len(actual)
+        return value if any(left is not None for left in map(uncovered, value, actual)) else None
     if isinstance(value, Number):
-        assert not isinstance(got, str)
-        assert Decimal(repr(got) if isinstance(got, float) else got) == Decimal(value)
-    elif isinstance(value, str) and isinstance(got, int):
-        assert nanoseconds(value) == got
+        assert not isinstance(actual, str)
+        assert Decimal(repr(actual) if isinstance(actual, float) else actual) == Decimal(value)
+    elif isinstance(value, str) and isinstance(actual, int):
+        assert nanoseconds(value) == actual
     else:
-        assert value == got or value == exact(got)
+        assert value == actual or value == parse_exact(actual)
     return None
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_every_value_is_in_its_column_or_in_the_rest(entry: bytes) -> None:
-    (row,) = rows_of(written([entry]))
+def test_every_value_is_in_its_column_or_in_rest(entry: bytes) -> None:
+    (row,) = read_rows(write_parquet([entry]))
     rest = row.pop("_rest")
-    assert left_over(exact(entry), row) == (rest and exact(rest))
+    assert uncovered(parse_exact(entry), row) == (rest and parse_exact(rest))
 
 
-def test_all_entries_in_one_file_read_as_each_alone() -> None:
-    assert rows_of(written(ENTRIES)) == [row for entry in ENTRIES for row in rows_of(written([entry]))]
+def test_entries_in_one_file_read_as_in_separate_files() -> None:
+    assert read_rows(write_parquet(ENTRIES)) == [
+        row for entry in ENTRIES for row in read_rows(write_parquet([entry]))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,40 +151,42 @@ def test_all_entries_in_one_file_read_as_each_alone() -> None:
         ("_rest", "string"),
     ],
 )
-def test_a_column_has_its_declared_type(name: str, arrow_type: str) -> None:
-    assert str(table_of(written([])).schema.field(name).type) == arrow_type
+def test_column_has_declared_type(name: str, arrow_type: str) -> None:
+    assert str(read_table(write_parquet([])).schema.field(name).type) == arrow_type
 
 
-def test_an_empty_object_is_not_null() -> None:
-    (row,) = rows_of(written([EMPTY]))
+def test_empty_object_is_not_null() -> None:
+    (row,) = read_rows(write_parquet([EMPTY]))
     assert row["period"] == {"from": None, "to": None}
     assert row["anything"] == "{}"
     assert row["choices"] == []
     assert row["title"] == ""
 
 
-def test_every_export_of_a_content_type_has_the_same_schema() -> None:
-    schemas = [pq.read_schema(io.BytesIO(written(entries))) for entries in ([], [ABSENT], [FULL], ENTRIES)]
+def test_schema_does_not_depend_on_entries() -> None:
+    schemas = [
+        pq.read_schema(io.BytesIO(write_parquet(entries))) for entries in ([], [ABSENT], [FULL], ENTRIES)
+    ]
     assert all(schema.equals(schemas[0], check_metadata=True) for schema in schemas)
 
 
-def test_the_file_names_its_content_type() -> None:
-    schema = pq.read_schema(io.BytesIO(written([])))
+def test_schema_metadata_names_content_type() -> None:
+    schema = pq.read_schema(io.BytesIO(write_parquet([])))
     assert schema.metadata[b"contensis.contentTypeId"] == b"everything"
     assert schema.metadata[b"contensis.contentTypeVersion"] == b"3.0"
     assert schema.metadata[b"contensis.versionStatus"] == b"published"
     assert schema.field("html").metadata[b"contensis.dataFormat"] == b"html"
 
 
-def test_an_export_of_nothing_has_a_schema() -> None:
-    table = table_of(written([]))
+def test_export_without_entries_has_schema() -> None:
+    table = read_table(write_parquet([]))
     assert table.num_rows == 0
     assert table.column_names[:2] == ["title", "html"]
 
 
-def test_what_the_definition_does_not_cover_is_kept() -> None:
-    (row,) = rows_of(written([UNKNOWN]))
-    assert exact(row["_rest"]) == {
+def test_undeclared_values_go_into_rest() -> None:
+    (row,) = read_rows(write_parquet([UNKNOWN]))
+    assert parse_exact(row["_rest"]) == {
         "extra": {"big": "12345678901234567890", "exact": "1.10"},
         "period": {"mood": "grey"},
         "credits": [{"role": "pilot", "ghost": "1"}],
@@ -189,23 +194,23 @@ def test_what_the_definition_does_not_cover_is_kept() -> None:
     }
 
 
-def test_a_resolved_link_keeps_what_it_leads_to() -> None:
-    (row,) = rows_of(written([RESOLVED]))
+def test_resolved_link_keeps_linked_entry() -> None:
+    (row,) = read_rows(write_parquet([RESOLVED]))
     assert row["director"]["sys"]["uri"] == "/people/ines"
-    rest = exact(row["_rest"])
+    rest = parse_exact(row["_rest"])
     assert rest["director"] == {"name": "Ines", "born": "1.50", "sys": {"owner": "jo"}}
-    assert rest["cast"] == exact(RESOLVED)["cast"]
+    assert rest["cast"] == parse_exact(RESOLVED)["cast"]
 
 
-def test_assets_have_their_file_facts_in_columns() -> None:
-    (row,) = rows_of(written([ASSET], ASSET_TYPE))
+def test_assets_have_columns_for_file_properties() -> None:
+    (row,) = read_rows(write_parquet([ASSET], ASSET_TYPE))
     assert row["sys"]["properties"]["fileSize"] == 433023
     assert row["sys"]["version"]["published"] == nanoseconds("2024-10-04T11:09:30.5492109Z")
     assert row["_rest"] == '{"sys":{"properties":{"frames":1}}}'
 
 
-def test_chosen_fields_have_only_their_columns() -> None:
-    schema = table_of(written([], fields=("place.lat", "title", "credits.role"))).schema
+def test_only_selected_fields_have_columns() -> None:
+    schema = read_table(write_parquet([], fields=("place.lat", "title", "credits.role"))).schema
     assert schema.names == ["title", "place", "credits", "sys", "_rest"]
     assert str(schema.field("place").type) == "struct<lat: double>"
     assert str(schema.field("credits").type) == "list<element: struct<role: string>>"
@@ -238,13 +243,16 @@ def test_chosen_fields_have_only_their_columns() -> None:
         ("integerArray", '[1,"2"]'),
     ],
 )
-def test_a_value_that_does_not_fit_fails_or_keeps_the_entry_as_json(data_type: str, value: str) -> None:
+def test_type_mismatch_fails_or_keeps_entry_as_json(data_type: str, value: str) -> None:
     definition = content_type("odd", [field("fine", "integer"), field("odd", data_type)])
-    good = b'{"fine":1,"odd":null,"sys":' + sys("good", content_type_id="odd") + b"}"
-    bad = b'{"fine":2,"odd":%s,"sys":%s}' % (value.encode(), sys("bad", content_type_id="odd"))
-    with pytest.raises(ExportError, match=r"Entry bad \(en-GB\): the field odd.* holds .*misfits=\"raw\""):
-        written([good, bad, good], definition)
-    rows = rows_of(written([good, bad, good], definition, misfits="raw"))
+    good = b'{"fine":1,"odd":null,"sys":' + sys_json("good", content_type_id="odd") + b"}"
+    bad = b'{"fine":2,"odd":%s,"sys":%s}' % (value.encode(), sys_json("bad", content_type_id="odd"))
+    with pytest.raises(
+        ExportError,
+        match=r"Entry bad \(en-GB\): the value .+ of field odd.* does not fit .*on_type_mismatch=\"raw\"",
+    ):
+        write_parquet([good, bad, good], definition)
+    rows = read_rows(write_parquet([good, bad, good], definition, on_type_mismatch="raw"))
     assert [row["fine"] for row in rows] == [1, 2, 1]
     assert rows[1]["odd"] in (None, [1, None])
     assert [row["_raw"] for row in rows] == [None, bad.decode(), None]
@@ -260,29 +268,29 @@ def test_a_value_that_does_not_fit_fails_or_keeps_the_entry_as_json(data_type: s
         ("objectArray", "location", '[{"lat":1},7]', "odd.1"),
     ],
 )
-def test_a_misfit_within_an_object_is_named_by_its_path(
+def test_type_mismatch_error_names_path_within_object(
     data_type: str, data_format: str, value: str, path: str
 ) -> None:
     definition = content_type("odd", [field("odd", data_type, data_format)])
-    bad = b'{"odd":%s,"sys":%s}' % (value.encode(), sys("bad", content_type_id="odd"))
-    with pytest.raises(ExportError, match=rf"Entry bad \(en-GB\): the field {path} holds"):
-        written([bad], definition)
-    assert rows_of(written([bad], definition, misfits="raw"))[0]["_raw"] == bad.decode()
+    bad = b'{"odd":%s,"sys":%s}' % (value.encode(), sys_json("bad", content_type_id="odd"))
+    with pytest.raises(ExportError, match=rf"Entry bad \(en-GB\): the value .+ of field {path} does not fit"):
+        write_parquet([bad], definition)
+    assert read_rows(write_parquet([bad], definition, on_type_mismatch="raw"))[0]["_raw"] == bad.decode()
 
 
 @pytest.mark.parametrize("value", ["94.0", "9.4e1"])
-def test_a_whole_number_in_another_spelling_is_an_integer(value: str) -> None:
-    entry = b'{"n":%s,"sys":%s}' % (value.encode(), sys("1", content_type_id="count"))
-    assert rows_of(written([entry], COUNT))[0]["n"] == 94
+def test_whole_number_in_any_notation_is_an_integer(value: str) -> None:
+    entry = b'{"n":%s,"sys":%s}' % (value.encode(), sys_json("1", content_type_id="count"))
+    assert read_rows(write_parquet([entry], COUNT))[0]["n"] == 94
 
 
-def test_the_column_for_misfits_is_there_without_any() -> None:
-    assert table_of(written([FULL], misfits="raw")).column("_raw").to_pylist() == [None]
-    assert "_raw" not in table_of(written([FULL])).column_names
+def test_raw_column_exists_without_mismatches() -> None:
+    assert read_table(write_parquet([FULL], on_type_mismatch="raw")).column("_raw").to_pylist() == [None]
+    assert "_raw" not in read_table(write_parquet([FULL])).column_names
 
 
-def test_raw_mode_carries_the_json_as_served() -> None:
-    (row,) = rows_of(written([FULL], parquet_mode="raw"))
+def test_raw_mode_keeps_json_as_served() -> None:
+    (row,) = read_rows(write_parquet([FULL], parquet_mode="raw"))
     assert row == {
         "id": "full",
         "language": "en-GB",
@@ -292,45 +300,45 @@ def test_raw_mode_carries_the_json_as_served() -> None:
     }
 
 
-def test_raw_mode_takes_the_save_as_the_change_of_a_latest_version() -> None:
-    sink = Collected()
+def test_raw_mode_writes_modified_time_of_latest_versions() -> None:
+    sink = MemorySink()
     writer = ParquetWriter(sink, [], FormatOptions(parquet_mode="raw"), version_status="latest")
-    writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET]))
+    writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET], "modified"))
     writer.close()
-    changed = [row["changed"] for row in rows_of(sink.content)]
+    changed = [row["changed"] for row in read_rows(sink.content)]
     assert changed == [nanoseconds("2031-03-30T10:15:10.7048498Z"), None, None]
 
 
 @pytest.mark.parametrize("definitions", [[], [EVERY_TYPE, COUNT]])
-def test_typed_columns_are_for_one_content_type(definitions: list[ContentType]) -> None:
+def test_typed_columns_need_exactly_one_content_type(definitions: list[ContentType]) -> None:
     with pytest.raises(ConfigurationError, match='content_type_id.*folder.*parquet_mode="raw"'):
-        ParquetWriter(Collected(), definitions, FormatOptions(), version_status="published")
+        ParquetWriter(MemorySink(), definitions, FormatOptions(), version_status="published")
 
 
-def test_a_missing_pyarrow_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(python.modules, "pyarrow", None)
+def test_missing_pyarrow_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"airflow-provider-contensis\[parquet\]"):
-        ParquetWriter(Collected(), [EVERY_TYPE], FormatOptions(), version_status="published")
+        ParquetWriter(MemorySink(), [EVERY_TYPE], FormatOptions(), version_status="published")
 
 
-def test_the_same_entries_give_the_same_bytes_however_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_BATCH_ROWS", 3)
     monkeypatch.setattr(parquet, "_GROUP_ROWS", 10)
     entries = ENTRIES * 4
-    sink = Collected()
+    sink = MemorySink()
     writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(), version_status="published")
     for start in range(0, len(entries), 5):
-        part = entries[start : start + 5]
-        writer.write(raws(part), metas(part))
+        batch = entries[start : start + 5]
+        writer.write(raws(batch), metas(batch))
     writer.close()
-    assert sink.content == written(entries)
+    assert sink.content == write_parquet(entries)
     metadata = pq.ParquetFile(io.BytesIO(sink.content)).metadata
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [12, 12, 4]
     assert metadata.row_group(0).column(0).compression == "ZSTD"
 
 
-def test_a_writer_given_up_writes_no_more() -> None:
-    sink = Collected()
+def test_discarded_writer_writes_nothing() -> None:
+    sink = MemorySink()
     writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(), version_status="published")
     writer.write(raws([FULL]), metas([FULL]))
     del writer
