@@ -1,4 +1,4 @@
-"""Exports over real HTTP: complete, exact and repeatable, whatever happens meanwhile."""
+"""Exports over real HTTP: complete, exact and repeatable, whatever the service does."""
 
 from __future__ import annotations
 

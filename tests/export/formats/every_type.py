@@ -14,6 +14,7 @@ from airflow_provider_contensis.export.page import entry_metas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Unpack
 
     from airflow_provider_contensis.api.resources import ContentType, Field
     from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
@@ -48,7 +49,7 @@ def metas(entries: Iterable[bytes], change_mark: ChangeMark = "published") -> li
     return entry_metas(raws(entries), change_mark)
 
 
-def field(field_id: str, data_type: str, data_format: str | None = None, **more: Any) -> Field:
+def field(field_id: str, data_type: str, data_format: str | None = None, **more: Unpack[Field]) -> Field:
     return {"id": field_id, "dataType": data_type, "dataFormat": data_format, "validations": {}, **more}
 
 
@@ -207,7 +208,7 @@ EXACT = (
 
 ENTRIES = [FULL, NULLS, ABSENT, EMPTY, UNKNOWN, RESOLVED, PRETTY]
 
-ASSET_TYPE = {
+ASSET_TYPE: ContentType = {
     "id": "image",
     "dataFormat": "asset",
     "fields": [
