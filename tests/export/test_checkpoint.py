@@ -573,7 +573,7 @@ def export(
 def fail(export: Callable[[], object], sandbox: Sandbox, after: int) -> list[str]:
     """Let an attempt fail after some pages; return the windows that it requested."""
     sandbox.faults = outage = Outage(after)
-    with pytest.raises(ContensisError, match="Come back later"):
+    with pytest.raises(ContensisError, match="Come back later|asked to wait 3600"):
         export()
     sandbox.faults = None
     return outage.windows

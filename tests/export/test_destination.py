@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from airflow_provider_contensis.export.destination import Destination
         ("file:///data/my%20films.jsonl", "/data/my films.jsonl", False, "jsonl", None),
         ("file://localhost/data/", "/data/", True, "jsonl", None),
         ("/data/", "/data/", True, "jsonl", None),
-        (" relative.jsonl ", "relative.jsonl", False, "jsonl", None),
+        (" relative.jsonl ", f"{Path.cwd()}/relative.jsonl", False, "jsonl", None),
         ("s3://bucket/films.csv.gz", "s3://bucket/films.csv.gz", False, "csv", "gzip"),
         ("s3://bucket/films/", "s3://bucket/films/", True, "jsonl", None),
     ],

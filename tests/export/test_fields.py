@@ -43,8 +43,8 @@ def test_path_through_array_applies_to_each_item() -> None:
     assert selected == b'{"quotes":[{"text":"a"},{"text":"c"},7],"sys":{"id":"1"}}'
 
 
-@pytest.mark.parametrize("title", [b'{"\\ud800":1}', b"[" * 100_000 + b"]" * 100_000])
-def test_entry_that_cannot_be_decoded_is_refused(title: bytes) -> None:
+def test_entry_that_is_nested_too_deeply_is_refused() -> None:
+    title = b"[" * 100_000 + b"]" * 100_000
     with pytest.raises(
         InvalidResponseError, match="an entry: it is nested too deeply, or a field's name is not text"
     ):

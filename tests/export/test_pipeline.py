@@ -349,7 +349,7 @@ class TestFaults:
         written = [row for path in (tmp_path / "folder").glob("*.jsonl") for row in lines(path)]
         assert sorted(written) == sorted(catalogue.entries("published"))
         assert (tmp_path / "folder" / "currency.jsonl").exists()
-        assert "content types that the project does not list" in caplog.text
+        assert "which the project does not list: exporting them, too" in caplog.text
 
 
 def change_page(change: Callable[[dict[str, Any]], None], *, times: int) -> Faults:

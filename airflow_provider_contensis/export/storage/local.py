@@ -82,8 +82,9 @@ class _AttemptLock:
         """Hold the lock for one more file."""
         if self._file is None:
             for other in self._folder.glob(".contensis.*.lock"):
-                if _is_dead(other):
-                    other.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    if _is_dead(other, other):
+                        other.unlink()
             self._file = _create_locked(_lock_path(self._folder, self.token))
         self._users += 1
 
@@ -206,32 +207,29 @@ def _create_locked(path: Path) -> IO[bytes]:
         file.close()
 
 
-def _is_dead(lock: Path) -> bool:
-    """Return whether nobody holds a lock any more."""
+def _is_dead(lock: Path, file: Path) -> bool:
+    """Return whether the attempt that writes a file has ended.
+
+    :param lock: of the attempt.
+    :param file: shows when the attempt last wrote, where there are no locks.
+    """
     try:
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            except OSError:
-                return _is_idle(lock)
-            return True
+        with lock.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except FileNotFoundError:
         return True
     except OSError:
-        return False
-
-
-def _is_idle(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime > LONG_IDLE.total_seconds()
+        return time.time() - file.stat().st_mtime > LONG_IDLE.total_seconds()
+    return True
 
 
 def _remove_if_dead(part: Path) -> None:
     """Remove the file of an attempt that was killed."""
     token = part.name.split(".")[-2]
     with contextlib.suppress(OSError):
-        if _is_dead(_lock_path(part.parent, token)):
+        if _is_dead(_lock_path(part.parent, token), part):
             part.unlink()
 
 

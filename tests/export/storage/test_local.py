@@ -99,10 +99,10 @@ class TestFile:
         for _ in range(2):
             killed = subprocess.run([sys.executable, "-c", program, path], check=False)
             assert killed.returncode == -signal.SIGKILL
-        assert len(os.listdir(tmp_path)) == 1  # the second cleaned up after the first
+        assert len(os.listdir(tmp_path)) == 2  # file and lock: the second cleaned up after the first
         in_use = begin(path)
         write(path, b"whole", owner=owner).commit()
-        assert len(os.listdir(tmp_path)) == 2
+        assert len(os.listdir(tmp_path)) == 3
         in_use.discard()
         assert os.listdir(tmp_path) == [path.name]
         assert path.read_text() == "whole\n"
@@ -125,10 +125,10 @@ class TestFile:
         monkeypatch.setattr(fcntl, "flock", no_locks)
         path = tmp_path / "films.jsonl"
         unlocked = [begin(path) for _ in range(2)]
-        recent, old = sorted(tmp_path.iterdir())
+        recent, old = sorted(tmp_path.glob("*.part"))
         os.utime(old, (0, 0))
         write(path, b"whole").commit()
-        assert set(tmp_path.iterdir()) == {recent, path}
+        assert {recent, path} == {file for file in tmp_path.iterdir() if file.suffix != ".lock"}
         for file in unlocked:
             file.discard()
 
