@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -13,16 +16,16 @@ from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.export.sinks.manifest import file_names, schema_hash
 from airflow_provider_contensis.export.storage.local import LocalStorage
+from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+from airflow_provider_contensis.sandbox.shapes import new_content_type, new_field, new_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.results import ExportResult
     from airflow_provider_contensis.export.storage.base import PendingFile
-    from airflow_provider_contensis.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -144,3 +147,70 @@ def test_interrupted_commit_leaves_no_manifest_and_next_export_removes_old_files
     assert not (tmp_path / "_manifest.json").exists()
     export(content_type_id="country")
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl"}
+
+
+class TestManyContentTypes:
+    """Open files, threads and buffers do not grow with the number of content types."""
+
+    @pytest.fixture
+    def catalogue(self) -> Catalogue:
+        project = new_project("many", "Many", "", ["en-GB"])
+        types = [
+            new_content_type(project, f"type{number:03}", "Type", [new_field("title", "string")])
+            for number in range(300)
+        ]
+        catalogue = Catalogue(project, types)
+        for number in range(0, 300, 2):
+            for title in ("a", "b"):
+                catalogue.add(f"type{number:03}", {"title": title}, at="2031-03-28T08:00:01.5Z")
+        return catalogue
+
+    @pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
+    def test_open_files_and_threads_are_bounded(
+        self,
+        catalogue: Catalogue,
+        make_client: Callable[..., ContensisClient],
+        tmp_path: Path,
+        file_format: str,
+    ) -> None:
+        most = Counter[str]()
+
+        def look(request: Request) -> None:
+            open_files = [each for each in Path("/proc/self/fd").iterdir() if is_open_below(tmp_path, each)]
+            most["files"] = max(most["files"], len(open_files))
+            writers = [
+                thread for thread in threading.enumerate() if thread.name.startswith("contensis-write")
+            ]
+            most["threads"] = max(most["threads"], len(writers))
+
+        request = ExportRequest.from_arguments(destination=f"{tmp_path}/", file_format=file_format)
+        with Sandbox(catalogue, faults=look) as sandbox:
+            result = export_entries(make_client(sandbox), "many", request)
+        assert len(result.files) == 300
+        assert result.entries == 300
+        assert most["files"] <= 3
+        assert most["threads"] <= 2
+        assert len(list(tmp_path.glob(f"*.{file_format}"))) == 300
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    def test_entries_of_content_types_that_are_not_listed_are_bounded_too(
+        self, catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        def hide(request: Request) -> Response | None:
+            listed = [item for name, item in catalogue.content_types.items() if name < "type280"]
+            return Response.json(listed) if request.kind == "content_type" else None
+
+        request = ExportRequest.from_arguments(destination=f"{tmp_path}/")
+        with Sandbox(catalogue, faults=hide) as sandbox:
+            result = export_entries(make_client(sandbox), "many", request)
+        assert result.entries == 300
+        assert [name for name in result.files if str(name) >= "type280"] == [
+            f"type{number}" for number in range(280, 300, 2)
+        ]
+
+
+def is_open_below(folder: Path, descriptor: Path) -> bool:
+    try:
+        return descriptor.readlink().is_relative_to(folder)
+    except OSError:
+        return False

@@ -159,3 +159,101 @@ class TestFileSystemError:
         assert failure.value.retryable
         file.discard()
         assert os.listdir(tmp_path) == []
+
+
+class TestReplacedFile:
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444])
+    def test_keeps_its_mode(self, tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "films.jsonl"
+        path.write_text("old")
+        path.chmod(mode)
+        file = write(path, b"new")
+        assert all(each.stat().st_mode & 0o077 & ~mode == 0 for each in tmp_path.glob(".*.part"))
+        file.commit()
+        assert path.read_text() == "new\n"
+        assert path.stat().st_mode & 0o777 == mode
+
+    def test_keeps_its_extended_attributes(self, tmp_path: Path) -> None:
+        path = tmp_path / "films.jsonl"
+        path.write_text("old")
+        try:
+            os.setxattr(path, "user.origin", b"contensis")
+        except OSError:
+            pytest.skip("no extended attributes here")
+        write(path, b"new").commit()
+        assert os.getxattr(path, "user.origin") == b"contensis"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+    def test_keeps_its_owner(self, tmp_path: Path) -> None:
+        path = tmp_path / "films.jsonl"
+        path.write_text("old")
+        os.chown(path, 12_345, 23_456)
+        write(path, b"new").commit()
+        assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 23_456)
+
+    def test_new_file_has_the_mode_of_any_new_file(self, tmp_path: Path) -> None:
+        write(tmp_path / "films.jsonl", b"new").commit()
+        (tmp_path / "other").touch()
+        assert (tmp_path / "films.jsonl").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+class TestLink:
+    def test_is_written_through(self, tmp_path: Path) -> None:
+        target = tmp_path / "releases" / "films.jsonl"
+        target.parent.mkdir()
+        target.write_text("old")
+        target.chmod(0o640)
+        link = tmp_path / "films.jsonl"
+        link.symlink_to("releases/films.jsonl")
+        write(link, b"new").commit()
+        assert link.is_symlink()
+        assert target.read_text() == "new\n"
+        assert target.stat().st_mode & 0o777 == 0o640
+        assert os.listdir(target.parent) == ["films.jsonl"]
+        assert os.listdir(tmp_path) in (["releases", "films.jsonl"], ["films.jsonl", "releases"])
+
+    def test_to_nothing_gets_a_file(self, tmp_path: Path) -> None:
+        link = tmp_path / "films.jsonl"
+        link.symlink_to("later.jsonl")
+        write(link, b"new").commit()
+        assert link.is_symlink()
+        assert (tmp_path / "later.jsonl").read_text() == "new\n"
+
+    def test_to_itself_is_refused(self, tmp_path: Path) -> None:
+        link = tmp_path / "films.jsonl"
+        link.symlink_to("films.jsonl")
+        with pytest.raises(DestinationError, match="could not be written") as failure:
+            begin(link)
+        assert not failure.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device"])
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "films.jsonl"
+    if kind == "device":
+        path = type(path)("/dev/null")
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("pipe") if kind == "link to a pipe" else (tmp_path / "pipe").rename(path)
+    with pytest.raises(
+        DestinationError, match="not a regular file but a pipe, a socket or a device"
+    ) as failure:
+        begin(path)
+    assert not failure.value.retryable
+    assert path.exists()
+    assert not path.is_file()
+
+
+def test_no_file_is_open_when_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network mounts refuse to rename a file that is open."""
+    open_files: list[Path] = []
+    replace = type(tmp_path).replace
+
+    def replace_and_look(self: Path, target: Path) -> Path:
+        open_files.extend(each.readlink() for each in type(self)("/proc/self/fd").iterdir() if each.exists())
+        return replace(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", replace_and_look)
+    write(tmp_path / "films.jsonl", b"new").commit()
+    assert open_files
+    assert not [path for path in open_files if path.suffix == ".part"]
