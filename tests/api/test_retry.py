@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -133,3 +135,49 @@ def test_retry_after_as_a_date() -> None:
     past = format_datetime(datetime.now(UTC) - timedelta(seconds=90), usegmt=True)
     assert parse_retry_after(soon) == pytest.approx(90, abs=2)
     assert parse_retry_after(past) == 0
+
+
+class TestPatience:
+    """Patience is counted in seconds, not in attempts."""
+
+    def waits(self, policy: RetryPolicy, monkeypatch: pytest.MonkeyPatch, failures: int) -> list[float]:
+        """Return the waits between failures, on a clock that moves by waiting only."""
+        now = [1000.0]
+        waits: list[float] = []
+
+        def wait(_: ForkSafeEvent, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waits.append(timeout)
+            now[0] += timeout
+            return False
+
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(ForkSafeEvent, "wait", wait)
+        with contextlib.suppress(ContensisError):
+            policy.call(Failing(*(busy() for _ in range(failures))), what="GET /x")
+        return waits
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_lasts_five_minutes_by_default(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        random.seed(seed)
+        waits = self.waits(RetryPolicy(), monkeypatch, 10_000)
+        assert 270 <= sum(waits) < 300
+
+    def test_waits_grow_to_thirty_seconds_and_none_is_nearly_zero(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        waits = self.waits(RetryPolicy(total=3_600), monkeypatch, 100)
+        for number, wait in enumerate(waits):
+            bound = min(30, 2**number)
+            assert bound / 2 <= wait <= bound
+        assert max(waits) > 20
+        assert len({round(wait, 6) for wait in waits}) > len(waits) / 2  # clients do not come back together
+        assert "Waiting 0 s" not in caplog.text
+        assert "Waiting 0.0 s" not in caplog.text
+
+    def test_outlasts_a_restart_of_150_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits = self.waits(RetryPolicy(), monkeypatch, 10_000)
+        assert sum(waits) > 150
+
+    def test_ends_before_a_wait_that_would_be_too_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert sum(self.waits(RetryPolicy(total=10), monkeypatch, 100)) < 10

@@ -86,3 +86,52 @@ def test_invalid_arguments_are_refused_by_name(arguments: dict[str, Any], messag
 )
 def test_file_name_never_leaves_folder_and_is_never_hidden(content_type_id: str, name: str) -> None:
     assert Destination.from_arguments("/data/").name_for(content_type_id) == name
+
+
+@pytest.mark.parametrize(
+    ("destination", "message"),
+    [
+        (Path("s3://bucket/x.jsonl"), "looks like a URL that lost a slash"),
+        (Path("gs://bucket/x/"), "looks like a URL that lost a slash"),
+        ("gs:/bucket/x.jsonl", "looks like a URL that lost a slash"),
+        ("file:/data/x.jsonl", "looks like a URL that lost a slash"),
+        ("s3:bucket/x.jsonl", "looks like a URL that lost a slash"),
+        ("s3:///x.jsonl", "names no bucket"),
+        (r"C:\data\x.jsonl", "looks like a Windows path"),
+        ("C:/data/x.jsonl", "looks like a Windows path"),
+        (r"\\server\share\x.jsonl", "looks like a Windows path"),
+        (r"data\x.jsonl", "looks like a Windows path"),
+        ("$DATA/x.jsonl", "contains an environment variable"),
+        ("/mnt/${DATA}/x.jsonl", "contains an environment variable"),
+        ("s3://bucket/$DAY/x.jsonl", "contains an environment variable"),
+        ("%TEMP%/x.jsonl", "contains an environment variable"),
+        (Path("/out/{{ ds }}/x.jsonl"), "was not rendered"),
+        ("/out/{% if x %}x{% endif %}.jsonl", "was not rendered"),
+        ("/out/{ds}/x.jsonl", "contains a placeholder in single braces"),
+    ],
+)
+def test_path_that_would_silently_mean_another_place_is_refused(
+    destination: str | Path, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as failure:
+        Destination.from_arguments(destination)
+    assert str(destination) in str(failure.value).replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize(
+    "destination", ["/data/12:30.jsonl", "/data/a$b.jsonl", "/data/100%.jsonl", "/data/{}.jsonl"]
+)
+def test_odd_but_harmless_paths_are_accepted(destination: str) -> None:
+    assert Destination.from_arguments(destination).url == destination
+
+
+def test_path_objects_are_accepted() -> None:
+    assert Destination.from_arguments(Path("/data/x.jsonl")).url == "/data/x.jsonl"
+
+
+def test_relative_path_starts_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Destination.from_arguments("out/x.jsonl").url == f"{tmp_path}/out/x.jsonl"
+    assert Destination.from_arguments("out/").url == f"{tmp_path}/out/"

@@ -79,6 +79,11 @@ def test_verify_may_be_text_or_boolean(verify: object, expected: bool) -> None:
     assert settings({"verify": verify}).verify is expected
 
 
+@pytest.mark.parametrize(("value", "seconds"), [(None, 300), ("", 300), (0, 0), ("900", 900), (2.5, 2.5)])
+def test_retry_seconds_may_be_text_or_zero(value: object, seconds: float) -> None:
+    assert settings({"retry_seconds": value}).retry_seconds == seconds
+
+
 def test_proxies_may_be_json_text() -> None:
     assert settings({"proxies": '{"https": "http://p:1"}'}).proxies == {"https": "http://p:1"}
 
@@ -106,6 +111,9 @@ def test_proxies_may_be_json_text() -> None:
         ({"timeout": -1}, {}, "'Timeout"),
         ({"timeout": True}, {}, "'Timeout"),
         ({"timeout": "nan"}, {}, "'Timeout"),
+        ({"retry_seconds": -1}, {}, "'retry_seconds' must be a number of at least 0, or empty for 300"),
+        ({"retry_seconds": "for ever"}, {}, "'retry_seconds' must be"),
+        ({"retry_seconds": "inf"}, {}, "'retry_seconds' must be"),
         ({"verify": 7}, {}, "'verify' must be"),
         ({"proxies": "http://p:1"}, {}, "'proxies' must be"),
         ({"proxies": {"https": 1}}, {}, "'proxies' must be"),

@@ -232,6 +232,26 @@ def test_asset_event_describes_export(
     assert extra["watermark"]
 
 
+def test_outlets_that_are_no_assets_do_not_fail_the_task(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    entities = pytest.importorskip("airflow.providers.common.compat.lineage.entities")
+    with DAG("lineage", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export",
+            destination=tmp_path / "x.jsonl",
+            outlets=[
+                entities.File(url="file:///x.jsonl"),
+                entities.Table(cluster="c", database="d", name="t"),
+            ],
+        )
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        assert run(dag).state == "success"
+        assert sandbox.count("token") == 1
+    assert (tmp_path / "x.jsonl").stat().st_size > 0
+
+
 def test_result_reaches_next_task(
     small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path
 ) -> None:

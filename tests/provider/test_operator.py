@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ServerError
 from airflow_provider_contensis.operators._task import checkpoint_pointer
@@ -18,7 +19,6 @@ from airflow_provider_contensis.sandbox import Catalogue, Request, Response, San
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def push(key: str, value: Any) -> None:
@@ -89,6 +89,8 @@ class TestArguments:
             ({"parquet_mode": "wide"}, "parquet_mode must be one of typed, raw"),
             ({"on_type_mismatch": "drop"}, "on_type_mismatch must be one of fail, raw"),
             ({"escape_formulas": "perhaps"}, "escape_formulas must be one of true, false"),
+            ({"on_empty": "delete"}, "on_empty must be one of write, keep, skip, fail"),
+            ({"destination": Path("s3://b/x.jsonl")}, "looks like a URL that lost a slash"),
             ({"start_over": "perhaps"}, "start_over must be one of true, false"),
             ({"file_format": "xml"}, "file_format must be one of jsonl, json, csv, parquet"),
         ],
@@ -253,6 +255,116 @@ class TestRun:
 
         with Sandbox(small_catalogue, faults=faults) as sandbox:
             connect(sandbox)
-            with pytest.raises(ServerError, match="Come back later|asked to wait 3600") as failure:
-                operator().execute(CONTEXT)
-        assert failure.value.retry_after == pytest.approx(3600, abs=5)
+            # One request at a time: others would report the pause that this answer asks for.
+            with pytest.raises(ServerError, match="Come back later") as failure:
+                operator(max_concurrent_requests=1).execute(CONTEXT)
+        assert failure.value.retry_after == 3600
+
+
+class TestDestination:
+    def test_path_is_text_that_airflow_renders(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        export = operator(destination=tmp_path / "{{ day }}" / "x.jsonl", content_type_id="currency")
+        export.render_template_fields({"day": "2031-04-02"})  # type: ignore[typeddict-unknown-key]  # a made-up context
+        result = export.execute(CONTEXT)
+        assert result["destination"] == f"{tmp_path}/2031-04-02/x.jsonl"
+        assert (tmp_path / "2031-04-02" / "x.jsonl").exists()
+
+    def test_relative_path_is_shown_absolute_everywhere(
+        self,
+        iso_sandbox: Sandbox,
+        connect: Callable[[Sandbox], None],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        connect(iso_sandbox)
+        monkeypatch.chdir(tmp_path)
+        with caplog.at_level("INFO"):
+            result = operator(destination="out/x.jsonl", content_type_id="currency").execute(CONTEXT)
+        shown = f"{tmp_path}/out/x.jsonl"
+        assert (result["destination"], result["files"][0]["path"]) == (shown, shown)
+        assert f"Wrote {shown}" in caplog.text
+
+
+class TestOnEmpty:
+    NOTHING: ClassVar = {"content_type_id": "currency", "where": [{"field": "name", "equalTo": "Groat"}]}
+
+    def test_skip_skips_the_task(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        (tmp_path / "x.jsonl").write_text("yesterday")
+        with pytest.raises(AirflowSkipException, match="No entries matched"):
+            operator(destination=tmp_path / "x.jsonl", on_empty="skip", **self.NOTHING).execute(CONTEXT)
+        assert (tmp_path / "x.jsonl").read_text() == "yesterday"
+
+    def test_fail_fails_the_task_without_retry(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        with pytest.raises(AirflowFailException, match='on_empty is "fail"'):
+            operator(destination=tmp_path / "x.jsonl", on_empty="fail", **self.NOTHING).execute(CONTEXT)
+
+    def test_typo_in_where_fails_the_task_without_retry(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        where = [{"field": "nam", "exists": True}]
+        with pytest.raises(AirflowFailException, match="Did you mean 'name'"):
+            operator(destination=tmp_path / "x.jsonl", where=where).execute(CONTEXT)
+
+
+class TestCourtesies:
+    """What comes after the commit, or beside the export, never fails the task."""
+
+    class Broken:
+        """A thing of Airflow that fails, whatever is asked of it."""
+
+        uri = "broken"
+
+        def __getitem__(self, _: object) -> object:
+            raise TypeError("Key should be either an asset or an asset alias")
+
+    def test_outlets_that_are_no_assets_are_left_alone(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+    ) -> None:
+        connect(iso_sandbox)
+        export = operator(destination=tmp_path / "x.jsonl", content_type_id="currency")
+        export.outlets = [SimpleNamespace(database="db", cluster="c", name="t"), "a text", None]
+        context: Any = {**CONTEXT, "outlet_events": self.Broken()}
+        export.execute(context)
+        assert (tmp_path / "x.jsonl").exists()
+
+    def test_event_that_takes_no_extra_is_logged(
+        self,
+        iso_sandbox: Sandbox,
+        connect: Callable[[Sandbox], None],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        connect(iso_sandbox)
+        export = operator(destination=tmp_path / "x.jsonl", content_type_id="currency")
+        export.outlets = [self.Broken()]
+        context: Any = {**CONTEXT, "outlet_events": self.Broken()}
+        result = export.execute(context)
+        assert result["entries"] > 100
+        assert "has no extra: TypeError: Key should be" in caplog.text
+
+    def test_link_that_cannot_be_kept_is_logged(
+        self,
+        iso_sandbox: Sandbox,
+        connect: Callable[[Sandbox], None],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def fail(**_: object) -> None:
+            raise RuntimeError("The API server is away")
+
+        connect(iso_sandbox)
+        context: Any = {"ti": SimpleNamespace(**{**vars(CONTEXT["ti"]), "xcom_push": fail})}
+        export = operator(destination=tmp_path / "x.jsonl", content_type_id="currency")
+        assert export.execute(context)["entries"] > 100
+        assert "The link to Contensis is missing: RuntimeError: The API server is away" in caplog.text
