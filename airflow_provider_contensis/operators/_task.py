@@ -124,16 +124,19 @@ def record_asset_extra(context: Context, outlets: Iterable[Any], summary: Export
 
     Everything is written by now, so nothing here may fail the task.
     """
-    for outlet in outlets:
+    events = context.get("outlet_events")
+    for outlet in outlets if events is not None else ():
         with courtesy(f"The event of outlet {outlet!r} has no extra"):
-            # Outlets that are no assets, such as tables of lineage, have no events.
-            if (events := context.get("outlet_events")) is not None and hasattr(outlet, "uri"):
-                events[outlet].extra = {
-                    "destination": summary["destination"],
-                    "project_id": summary["project_id"],
-                    "entries": summary["entries"],
-                    "watermark": summary["watermark"],
-                }
+            try:
+                event = events[outlet]
+            except (KeyError, TypeError):
+                continue  # not an asset but, say, a table of lineage, which has no events
+            event.extra = {
+                "destination": summary["destination"],
+                "project_id": summary["project_id"],
+                "entries": summary["entries"],
+                "watermark": summary["watermark"],
+            }
 
 
 @contextmanager

@@ -320,23 +320,32 @@ class TestOnEmpty:
 class TestCourtesies:
     """What comes after the commit, or beside the export, never fails the task."""
 
-    class Broken:
-        """A thing of Airflow that fails, whatever is asked of it."""
+    class Events:
+        """The events of outlets.
 
-        uri = "broken"
+        :param error: raised for each outlet.
+        """
+
+        def __init__(self, error: Exception) -> None:
+            self.error = error
 
         def __getitem__(self, _: object) -> object:
-            raise TypeError("Key should be either an asset or an asset alias")
+            raise self.error
 
     def test_outlets_that_are_no_assets_are_left_alone(
-        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+        self,
+        iso_sandbox: Sandbox,
+        connect: Callable[[Sandbox], None],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         connect(iso_sandbox)
         export = operator(destination=tmp_path / "x.jsonl", content_type_id="currency")
         export.outlets = [SimpleNamespace(database="db", cluster="c", name="t"), "a text", None]
-        context: Any = {**CONTEXT, "outlet_events": self.Broken()}
-        export.execute(context)
-        assert (tmp_path / "x.jsonl").exists()
+        for error in (TypeError("Key should be either an asset or an asset alias"), KeyError("t")):
+            context: Any = {**CONTEXT, "outlet_events": self.Events(error)}
+            assert export.execute(context)["entries"] > 100
+        assert "has no extra" not in caplog.text
 
     def test_event_that_takes_no_extra_is_logged(
         self,
@@ -347,11 +356,13 @@ class TestCourtesies:
     ) -> None:
         connect(iso_sandbox)
         export = operator(destination=tmp_path / "x.jsonl", content_type_id="currency")
-        export.outlets = [self.Broken()]
-        context: Any = {**CONTEXT, "outlet_events": self.Broken()}
+        export.outlets = ["an asset"]
+        context: Any = {**CONTEXT, "outlet_events": self.Events(RuntimeError("The API server is away"))}
         result = export.execute(context)
         assert result["entries"] > 100
-        assert "has no extra: TypeError: Key should be" in caplog.text
+        assert (
+            "The event of outlet 'an asset' has no extra: RuntimeError: The API server is away" in caplog.text
+        )
 
     def test_link_that_cannot_be_kept_is_logged(
         self,
