@@ -125,7 +125,9 @@ def record_asset_extra(context: Context, outlets: Iterable[Any], summary: Export
     Everything is written by now, so nothing here may fail the task.
     """
     events = context.get("outlet_events")
-    for outlet in outlets if events is not None else ():
+    if events is None:
+        return
+    for outlet in outlets:
         with courtesy(f"The event of outlet {outlet!r} has no extra"):
             try:
                 event = events[outlet]
