@@ -5,6 +5,7 @@ A CMS restarts in one to three minutes, and calls are retried for five. Here, bo
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ HUNDREDTH = RetryPolicy(DEFAULT.total / 100, DEFAULT.initial_wait / 100, DEFAULT
 
 
 class Restart:
-    """Refuses all connections for a while, from one search on.
+    """Drops all connections and refuses new ones for a while, from one search on.
 
     :param seconds: until the service is back.
     """
@@ -34,12 +35,14 @@ class Restart:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._searches = 0
+        self._back_at: float | None = None
 
     def __call__(self, request: Request) -> Response | None:
         self._searches += request.kind == "search"
-        if request.kind == "search" and self._searches == 12:
-            return Response(503, drop=True, outage=self._seconds)
-        return None
+        if self._back_at is None and self._searches == 12:
+            self._back_at = time.monotonic() + self._seconds
+        left = 0.0 if self._back_at is None else self._back_at - time.monotonic()
+        return Response(drop=True, outage=left) if left > 0 else None
 
 
 def test_restart_of_150_seconds_is_survived(
@@ -48,7 +51,9 @@ def test_restart_of_150_seconds_is_survived(
     catalogue = synthetic_catalogue(2_000)
     request = ExportRequest.from_arguments(destination=tmp_path / "x.jsonl", page_size=100)
     with Sandbox(catalogue, faults=Restart(1.5)) as sandbox:
+        started = time.monotonic()
         result = export_entries(make_client(sandbox, retry=HUNDREDTH), sandbox.project_id, request)
+        assert time.monotonic() - started > 1.5
     assert result.entries == 2_000
     assert sorted((tmp_path / "x.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
 
