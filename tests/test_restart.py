@@ -41,8 +41,10 @@ class Restart:
         self._searches += request.kind == "search"
         if self._back_at is None and self._searches == 12:
             self._back_at = time.monotonic() + self._seconds
-        left = 0.0 if self._back_at is None else self._back_at - time.monotonic()
-        return Response(drop=True, outage=left) if left > 0 else None
+            return Response(drop=True, outage=self._seconds)
+        # Connections that are open still deliver requests.
+        is_away = self._back_at is not None and time.monotonic() < self._back_at
+        return Response(drop=True) if is_away else None
 
 
 def test_restart_of_150_seconds_is_survived(
