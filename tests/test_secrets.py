@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import sqlite3
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +24,6 @@ from airflow_provider_contensis.operators.entries import ContensisExportEntriesO
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
 from tests.file_pointer import FilePointer
 from tests.provider.dags import run
-from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
 
 if TYPE_CHECKING:
@@ -156,62 +153,6 @@ def test_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
         assert secret not in shown
         for path in files:
             assert secret.encode() not in path.read_bytes(), path
-
-
-CARELESS_DAG = """
-import logging
-from datetime import datetime, timezone
-from airflow.providers.common.compat.sdk import DAG, task
-from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
-
-with DAG("careless", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
-    @task
-    def tell():
-        from airflow_provider_contensis.hooks.contensis import ContensisHook
-        hook = ContensisHook()
-        for secret in (hook.get_access_token(), hook.settings.client_secret):
-            print("printed", secret)
-            logging.getLogger("careless").warning("logged %s", secret)
-
-    tell() >> ContensisExportEntriesOperator(
-        task_id="export", destination="{{ params.to }}", params={"to": DESTINATION}
-    )
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2.11 has no API server to deploy")
-def test_a_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
-    small_catalogue: Catalogue, tmp_path: Path
-) -> None:
-    """Even a careless task that tells its token is masked; all that Airflow keeps is searched."""
-    dag = CARELESS_DAG.replace("DESTINATION", repr(f"{tmp_path}/x.jsonl"))
-    faults = Tokens()
-    with (
-        Sandbox(small_catalogue, faults=faults) as sandbox,
-        Deployment(tmp_path, dags={"careless.py": dag}, connection=sandbox.connection_json) as airflow,
-    ):
-        state = airflow.run("careless")
-        told = airflow.task_log("tell")
-        exported = airflow.task_log("export")
-    assert state == "success", told + exported
-    assert len(re.findall(r'"printed \S*\*\*\*"', told)) == 2
-    assert len(re.findall(r'"logged \S*\*\*\*"', told)) == 2
-    assert "Proof: 1,200 distinct" in exported
-    database = sqlite3.connect(airflow.home / "airflow.db")
-    assert database.execute("select count(*) from xcom").fetchone()[0] > 0
-    assert database.execute("select count(*) from rendered_task_instance_fields").fetchone()[0] > 0
-    database.close()
-    assert len(faults.seen) == 2  # each task is a process of its own
-    for path in filter(Path.is_file, tmp_path.rglob("*")):
-        # What a task itself prints, Airflow 3.3 repeats unmasked in the scheduler's own output.
-        lines = [
-            line
-            for line in path.read_bytes().splitlines()
-            if not re.search(rb"\[(careless|task\.stdout)\]", line)
-        ]
-        for secret in (sandbox.client_secret, *faults.seen):
-            assert not any(secret.encode() in line for line in lines), path
 
 
 def test_secret_pasted_with_spaces_and_proxy_password_are_masked(

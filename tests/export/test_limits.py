@@ -203,6 +203,7 @@ class TestExport:
         assert 0 < len(refused) < 12  # not once for every page
         assert "Limits now: page_size=100," in caplog.text
 
+    @pytest.mark.slow
     def test_adapts_to_service_that_accepts_two_requests_at_once(
         self, export: Callable[..., ExportResult]
     ) -> None:

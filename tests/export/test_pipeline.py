@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 def export(make_client: Callable[..., ContensisClient], tmp_path: Path) -> Callable[..., ExportResult]:
     """A function that exports from a sandbox, by default to `out.jsonl`."""
 
-    def run(sandbox: Sandbox, destination: str = "out.jsonl", **arguments: Any) -> ExportResult:
+    def run(
+        sandbox: Sandbox, destination: str = "out.jsonl", *, timeout: float = 5.0, **arguments: Any
+    ) -> ExportResult:
         request = ExportRequest.from_arguments(destination=f"{tmp_path}/{destination}", **arguments)
-        return export_entries(make_client(sandbox), sandbox.project_id, request)
+        return export_entries(make_client(sandbox, timeout=timeout), sandbox.project_id, request)
 
     return run
 
@@ -65,6 +67,7 @@ class TestExport:
         assert len(set(identities(rows))) == len(rows)
         assert sorted(rows) == sorted(served)
 
+    @pytest.mark.slow
     def test_bytes_do_not_depend_on_page_size_or_concurrency(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult]
     ) -> None:
@@ -113,6 +116,7 @@ class TestExport:
         assert result.entries == 0
         assert result.watermark == "2999-01-01T00:00:00Z"  # where the next export begins
 
+    @pytest.mark.slow
     def test_result_is_small_json_dict(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
@@ -287,6 +291,7 @@ class TestQuery:
 
 
 class TestFaults:
+    @pytest.mark.slow
     def test_many_faults_at_once_lose_nothing(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
@@ -300,6 +305,7 @@ class TestFaults:
         assert len(rows) == len(set(identities(rows))) == 25_000
         assert sorted(rows) == sorted(catalogue.entries("published"))
 
+    @pytest.mark.slow
     def test_more_entries_with_one_created_time_than_a_query_returns_are_exported(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
@@ -308,6 +314,7 @@ class TestFaults:
             export(sandbox, page_size=1_000)
         assert sorted(lines(tmp_path / "out.jsonl")) == sorted(catalogue.entries("published"))
 
+    @pytest.mark.slow
     def test_total_capped_at_10_000_loses_nothing(
         self, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:
@@ -425,7 +432,7 @@ class TestProof:
 
     @pytest.mark.parametrize("api", ["management", "delivery"])
     @pytest.mark.parametrize("hidden", [[], ["version"]], ids=["times shown", "times hidden"])
-    @pytest.mark.parametrize("delay", [0.0, 6.0], ids=["quick", "slow"])
+    @pytest.mark.parametrize("delay", [0.0, 1.5], ids=["quick", "slow"])
     def test_deletion_and_restoration_between_pages_lose_no_other_entry(
         self,
         export: Callable[..., ExportResult],
@@ -453,7 +460,7 @@ class TestProof:
             return dataclasses.replace(answer, delay=delay)
 
         with Sandbox(catalogue, faults=edit) as sandbox:
-            export(sandbox, page_size=450, api=api)
+            export(sandbox, page_size=450, api=api, timeout=1.0)
         assert edited
         exported = {entry for entry, _ in identities(lines(tmp_path / "out.jsonl"))}
         assert exported >= set(in_order) - {victim, restored}

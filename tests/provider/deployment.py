@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ class Deployment:
 
     :param folder: where its home, its DAGs, its database and its logs go.
     :param dags: DAG files by name.
+    :param database: an empty Airflow database to start from; None to migrate a new one.
     :param connection: the default Contensis connection, as JSON; None for none.
     :param environment: more environment variables for all components.
     """
@@ -37,6 +39,7 @@ class Deployment:
         folder: Path,
         *,
         dags: dict[str, str],
+        database: Path | None = None,
         connection: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -45,6 +48,9 @@ class Deployment:
         self.dags.mkdir(parents=True)
         for name, text in dags.items():
             (self.dags / name).write_text(text)
+        self._is_migrated = database is not None
+        if database is not None:
+            shutil.copyfile(database, self.home / "airflow.db")
         self.url = f"http://127.0.0.1:{_free_port()}"
         self._environment = {
             **os.environ,
@@ -71,7 +77,8 @@ class Deployment:
 
     def __enter__(self) -> Self:
         with self._running:
-            self._airflow("db", "migrate").wait()
+            if not self._is_migrated:
+                self._airflow("db", "migrate").wait()
             for component in ("api-server", "scheduler", "dag-processor"):
                 self._running.callback(_end, self._airflow(component))
             self._wait_until(lambda: bool(self._get("/api/v2/version")), "the API server answers")
@@ -81,6 +88,10 @@ class Deployment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End all components, which flushes what they wrote; nothing happens if they have ended."""
         self._running.close()
 
     def wait_for(self, dag_id: str) -> None:
@@ -109,9 +120,10 @@ class Deployment:
         links: dict[str, str] = self._call("GET", path)["extra_links"]
         return links
 
-    def task_log(self, task_id: str) -> str:
+    def task_log(self, dag_id: str, task_id: str) -> str:
         """Return the log files of a task as they were written."""
-        return "\n".join(path.read_text() for path in self.home.glob(f"logs/**/task_id={task_id}/*.log"))
+        logs = self.home.glob(f"logs/dag_id={dag_id}/**/task_id={task_id}/*.log")
+        return "\n".join(path.read_text() for path in logs)
 
     def _airflow(self, *command: str) -> subprocess.Popen[bytes]:
         with (self.home / f"{command[0]}.out").open("wb") as out:

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import runpy
-import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from airflow.providers.common.compat.sdk import DAG, Asset, task
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
 from tests.provider.dags import run
-from tests.provider.deployment import Deployment
 from tests.provider.version import AIRFLOW
 from tests.searches import IN_FLIGHT, window_of
 
@@ -347,53 +345,6 @@ def test_retry_resumes_from_checkpoint_unless_start_over_is_set(
     assert again == len(set(outage.requested[:25])) if start_over else again <= IN_FLIGHT
     assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1_200
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
-
-
-KILLED_DAG = """
-from datetime import datetime, timedelta, timezone
-from airflow.sdk import DAG
-from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
-
-with DAG("killed", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
-    ContensisExportEntriesOperator(
-        task_id="export", destination=DESTINATION, page_size=30, retries=1, retry_delay=timedelta(0)
-    )
-"""
-
-
-def lock_holder(path: Path) -> int:
-    """Return the id of the process that has locked a file."""
-    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    [process] = [int(lock[4]) for lock in locks if lock[5].endswith(f":{path.stat().st_ino}")]
-    return process
-
-
-@pytest.mark.slow
-@needs_task_state_store
-def test_killed_task_resumes_in_next_attempt(small_catalogue: Catalogue, tmp_path: Path) -> None:
-    """The scheduler, the API server and the tasks run in processes of their own."""
-    folder = tmp_path / "export"
-    requested: list[str] = []
-
-    def kill_in_the_middle(request: Request) -> None:
-        if (window := window_of(request)) is not None:
-            requested.append(window)
-            if len(requested) == 25:
-                [checkpoint] = folder.glob(".*.checkpoint")
-                os.kill(lock_holder(checkpoint), signal.SIGKILL)
-
-    dag = KILLED_DAG.replace("DESTINATION", repr(f"{folder}/x.jsonl"))
-    with (
-        Sandbox(small_catalogue, faults=kill_in_the_middle) as sandbox,
-        Deployment(tmp_path, dags={"killed.py": dag}, connection=sandbox.connection_json) as airflow,
-    ):
-        state = airflow.run("killed")
-        log = airflow.task_log("export")
-    assert state == "success", log
-    assert "Resuming: an earlier attempt has read" in log
-    assert requested_again(requested, 25) <= IN_FLIGHT
-    assert sorted((folder / "x.jsonl").read_bytes().splitlines()) == sorted(small_catalogue.entries())
-    assert [path.name for path in folder.iterdir()] == ["x.jsonl"]
 
 
 def test_refused_credentials_fail_task_without_retry(

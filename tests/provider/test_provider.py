@@ -135,6 +135,7 @@ def test_airflow_is_imported_from_common_compat_only() -> None:
     assert set(names_from_airflow()) == {COMPAT}
 
 
+@pytest.mark.airflow
 def test_imports_emit_no_warning() -> None:
     modules = [
         each.name
@@ -150,6 +151,7 @@ def test_imports_emit_no_warning() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.airflow
 def test_loading_all_providers_emits_no_warning_of_ours() -> None:
     code = (
         "import warnings\n"
@@ -169,21 +171,25 @@ def test_loading_all_providers_emits_no_warning_of_ours() -> None:
 
 @pytest.mark.slow
 def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
-    code = (
-        f"import time; from {COMPAT} import DAG; start = time.process_time(); "
-        "from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator; "
-        "print(time.process_time() - start)"
-    )
     # The quickest of three: what it costs, not what else the machine was doing.
-    costs = [
-        float(
-            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()[-1]
-        )
-        for _ in range(3)
-    ]
+    code = (
+        f"import os, time; from {COMPAT} import DAG\n"
+        "for _ in range(3):\n"
+        "    if os.fork():\n"
+        "        os.wait()\n"
+        "        continue\n"
+        "    start = time.process_time()\n"
+        "    from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator\n"
+        "    print('cost', time.process_time() - start, flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    costs = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("cost ")]
+    assert len(costs) == 3
     assert min(costs) <= 0.060
 
 
+@pytest.mark.airflow
 def test_operator_module_imports_no_heavy_libraries() -> None:
     code = (
         f"import sys; from {COMPAT} import DAG; before = set(sys.modules); "

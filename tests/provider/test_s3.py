@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export.storage import object_store
+from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -30,6 +31,8 @@ pytest.importorskip("s3fs")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_provider_contensis.api.client import ContensisClient
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,7 @@ def test_folder_has_manifest_and_only_files_it_lists(
 @pytest.mark.parametrize("body_bytes", [200, 6_000])
 def test_failed_export_leaves_old_object_and_no_upload(
     connect: Callable[[Sandbox], None],
+    make_client: Callable[..., ContensisClient],
     bucket: Any,
     body_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -154,6 +158,7 @@ def test_failed_export_leaves_old_object_and_no_upload(
 
     with Sandbox(catalogue, faults=drop_last_entry) as sandbox:
         connect(sandbox)
+        monkeypatch.setattr(ContensisHook, "client", make_client(sandbox))  # its retries do not wait
         with pytest.raises(IncompleteReadError):
             export(bucket, "entries.jsonl", page_size=1_000)
     assert content(bucket, "entries.jsonl") == b"old"
@@ -167,11 +172,13 @@ def test_killed_export_leaves_old_object(
 ) -> None:
     bucket.put_object(Key="entries.jsonl", Body=b"old")
     program = (
+        "import s3fs\n"
+        "s3fs.S3FileSystem.default_block_size = 5 << 20  # the smallest that S3 takes\n"
         "from tests.provider.test_operator import CONTEXT, operator\n"
-        f"made = operator(destination='s3://{bucket.name}/entries.jsonl', destination_conn_id='store')\n"
-        "made.execute(CONTEXT)\n"
+        f"destination = 's3://{bucket.name}/entries.jsonl'\n"
+        "operator(destination=destination, destination_conn_id='store', page_size=100).execute(CONTEXT)\n"
     )
-    catalogue = synthetic_catalogue(20_000, body_bytes=6_000)
+    catalogue = synthetic_catalogue(5_000, body_bytes=6_000)
     with Sandbox(catalogue, latency=0.05) as sandbox:
         connect(sandbox)
         process = subprocess.Popen([sys.executable, "-c", program], env=os.environ)
