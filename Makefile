@@ -1,4 +1,4 @@
-# All that a newcomer needs is make demo and make test; they need Python 3.11 or later, make and git.
+# To get started, run make demo and make test. They need Python 3.11 or later, make and git.
 
 PYTHON ?= python3
 AIRFLOW_VERSION ?= 3.3.2
@@ -7,21 +7,30 @@ CHROMIUM ?= chromium
 RUNS ?= 200
 SEED ?= 1
 JOBS ?= 1
+# Processes for make test and make check: a number, or one for each core.
+PROCESSES ?= logical
 EXAMPLES ?= 5000
 DURATION ?= 60
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui chromium matrix chaos kills threads fuzz lint format docs bench build release clean
+.PHONY: help demo test check hooks test-ui chromium matrix chaos kills threads fuzz lint format docs bench build release clean
 
-help: ## Show this
+help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airflow, with proof
 	$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## Run all tests, on all cores (make test TESTS=tests/export for some)
+	$(PYTEST) $(TESTS)
+
+check: lint ## Run before you push: style, types and the fast tests, in about a minute
+	$(PYTEST) --quiet -m "not slow and not airflow"
+
+hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
+	$(BIN)/pre-commit install
 
 chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
 	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
@@ -30,18 +39,18 @@ test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and 
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
 
 chromium:
-	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is needed: install the package chromium, or name yours with make test-ui CHROMIUM=..." >&2; exit 1; }
+	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is missing: install the package chromium, or set its command with make test-ui CHROMIUM=..." >&2; exit 1; }
 
-kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for other ones)
+kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
 
-threads: $(VENV)/.dev ## Call from 16 threads while tokens live for two seconds (make threads DURATION=60)
+threads: $(VENV)/.dev ## Call from 16 threads with tokens that expire after two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
 
-fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for other ones)
+fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for different input)
 	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py
 
-matrix: $(VENV)/.dev ## Run the tests on every supported version of Airflow (MATRIX="--full 3.1.8" for all tests, on one)
+matrix: $(VENV)/.dev ## Run the tests on every supported Airflow and Python (MATRIX="--full 3.1.8" for all tests, on one)
 	$(BIN)/python scripts/airflow_matrix.py $(MATRIX)
 
 lint: $(VENV)/.dev ## Check style and types
@@ -49,7 +58,7 @@ lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(VENV)/.dev ## Put the code into shape
+format: $(VENV)/.dev ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -57,23 +66,23 @@ docs: $(VENV)/.docs ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//[^>]*' site --include='*.html'
 
-bench: $(VENV)/.dev ## Measure next to the alternatives (about an hour; make bench BENCH=--quick for two minutes)
+bench: $(VENV)/.dev ## Compare with the alternatives (about an hour; make bench BENCH=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-build: $(VENV)/.dev ## Build wheel and sdist into dist/, and try them in a clean environment
+build: $(VENV)/.dev ## Build wheel and sdist in dist/, and try them in a clean environment
 	rm -rf dist
 	$(BIN)/uv build --quiet --out-dir dist
 	$(BIN)/python scripts/check_build.py --airflow $(AIRFLOW_VERSION)
 
-release: $(VENV)/.dev ## Set the version, date the changelog, commit and tag: make release VERSION=1.2.3
+release: $(VENV)/.dev ## Set the version, date the changelog, commit and tag (make release VERSION=1.2.3)
 	$(BIN)/python scripts/release.py $(VERSION)
 
-clean: ## Remove what the other commands made
+clean: ## Remove everything that these commands made
 	rm -rf $(VENV) .demo .ui dist site .mypy_cache .pytest_cache .ruff_cache
 	rm -rf benchmarks/.cache benchmarks/.envs benchmarks/.work
 
 $(BIN)/uv:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is missing: set it with make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import sqlite3
 import tempfile
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +49,14 @@ HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
 
 # The secret of every sandbox, and how the tokens that it gives out begin.
 _SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiI[\\w-]*\\.[\\w-]{{20,}}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests whose fixtures take seconds."""
+    for item in items:
+        if {"airflow_database", "pytester"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("airflow")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,11 +107,31 @@ def make_client() -> Iterator[Callable[..., ContensisClient]]:
         client.close()
 
 
-@pytest.fixture(scope="session")
-def airflow_database() -> None:
-    from airflow.utils.db import initdb
+def copy_database(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
 
-    initdb()
+
+@pytest.fixture(scope="session")
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set up this process's Airflow database; return an empty one to copy.
+
+    Migrations take seconds: the first of the parallel processes runs them, the others copy the result.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    template = shared / "airflow.db"
+    with (shared / "airflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if template.exists():
+            copy_database(template, _HOME / "airflow.db")
+        else:
+            from airflow.utils.db import initdb
+
+            initdb()
+            copy_database(_HOME / "airflow.db", template)
+    return template
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ BUSY = replace(
 )
 
 
+@pytest.mark.slow
 def test_exports_under_random_faults_and_edits_keep_promises() -> None:
     outcomes = [run(seed) for seed in range(1, 41)]
     assert [(outcome.seed, outcome.violations) for outcome in outcomes if outcome.violations] == []

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["s3_url"]  # a fixture
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import sys
