@@ -38,6 +38,8 @@ class Proof:
         self._reader = reader
         self._plan_is_old = plan_is_old
         self._entries = self._windows = 0
+        # Of windows whose times do not show that no other window holds the same entries.
+        self._undated: list[Receipt] = []
 
     def complete(self, slices: Sequence[Slice], receipts: Sequence[Receipt]) -> Iterator[Batch]:
         """Yield the entries that the read of some slices lacked, and return once it is proven complete.
@@ -58,7 +60,7 @@ class Proof:
         for attempt in range(_ATTEMPTS):
             short = self._short_slices(slices, receipts)
             if not short:
-                _check_distinct([receipt for receipt in receipts if not receipt.is_dated])
+                self._undated += (receipt for receipt in receipts if not receipt.is_dated)
                 self._entries += sum(len(receipt.keys) for receipt in receipts)
                 self._windows += len(receipts)
                 return
@@ -73,8 +75,12 @@ class Proof:
             found=read,
         )
 
-    def report(self) -> None:
-        """Log what was proven."""
+    def conclude(self) -> None:
+        """Check that no entry came twice, and log what was proven.
+
+        :raises IncompleteReadError: an entry is in two windows.
+        """
+        _check_distinct(self._undated)
         log.info(
             "Proof: %s distinct (sys.id, sys.language) in %s, as many as the service counts",
             f"{self._entries:,}",

@@ -42,6 +42,7 @@ class WindowSearch:
         self.windows_ahead = options.max_concurrent_requests + _MORE_WINDOWS
         # Serialize parsing so that it does not starve the request threads.
         self._parsing = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
 
     def page(
         self, window: Window, page_size: int | None = None, *, direction: Literal["asc", "desc"] = "asc"
@@ -121,11 +122,15 @@ class WindowSearch:
         """Yield threads for searches; after a failure, do not wait for those still in flight.
 
         There are more threads than permits, as some parse answers; but if there is one permit, there is
-        one thread, so that the order of requests can be repeated.
+        one thread, so that the order of requests can be repeated. A proof during a read shares its threads.
         """
+        if self._executor is not None:
+            yield self._executor
+            return
         number = self.windows_ahead if self.concurrency > 1 else 1
-        executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
+        self._executor = executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
         try:
             yield executor
         finally:
+            self._executor = None
             executor.shutdown(wait=False, cancel_futures=True)

@@ -72,7 +72,7 @@ class EntrySource:
             for batch in proof.complete(slices, receipts):
                 self._count(batch)
                 yield batch
-        proof.report()
+        proof.conclude()
 
     def _planned(self, plan: Plan, checkpoint: Checkpoint | None) -> Iterator[Batch]:
         self._progress.begin(plan.total)

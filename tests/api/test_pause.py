@@ -30,14 +30,14 @@ class Arrivals:
     """Refuses one request, and notes when the others arrive.
 
     :param refuse_at: number of the request that is refused.
-    :param response: to that request.
+    :param respond: returns the response to that request.
     """
 
-    def __init__(self, refuse_at: int, response: Response, kind: str = "search") -> None:
+    def __init__(self, refuse_at: int, respond: Callable[[], Response], kind: str = "search") -> None:
         self.refused_at: float | None = None
         self.times: list[float] = []
         self._refuse_at = refuse_at
-        self._response = response
+        self._respond = respond
         self._kind = kind
         self._lock = threading.Lock()
 
@@ -50,7 +50,7 @@ class Arrivals:
             if self._refuse_at:
                 return None
             self.refused_at = time.monotonic()
-            return self._response
+            return self._respond()
 
     def silence(self) -> float:
         """Return the seconds from the refusal to the next request, leaving out those already on their way."""
@@ -59,12 +59,16 @@ class Arrivals:
         return min(each for each in later if each > 0.1)
 
 
+def in_two_seconds() -> str:
+    return formatdate(time.time() + 2, usegmt=True)
+
+
 @pytest.mark.parametrize("status", [429, 503, 500, 408])
 def test_export_is_silent_for_as_long_as_one_answer_asks(
     make_client: Callable[..., ContensisClient], tmp_path: Path, status: int
 ) -> None:
     catalogue = synthetic_catalogue(2_500)
-    arrivals = Arrivals(10, Response(status, b"", {"Retry-After": "1"}))
+    arrivals = Arrivals(10, lambda: Response(status, b"", {"Retry-After": "1"}))
     request = ExportRequest.from_arguments(destination=tmp_path / "x.jsonl", page_size=100)
     with Sandbox(catalogue, faults=arrivals) as sandbox:
         result = export_entries(make_client(sandbox), sandbox.project_id, request)
@@ -73,8 +77,7 @@ def test_export_is_silent_for_as_long_as_one_answer_asks(
 
 
 def test_date_is_kept_too(small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]) -> None:
-    until = time.time() + 2
-    arrivals = Arrivals(1, Response(503, b"", {"Retry-After": formatdate(until, usegmt=True)}), "project")
+    arrivals = Arrivals(1, lambda: Response(503, b"", {"Retry-After": in_two_seconds()}), "project")
     with Sandbox(small_catalogue, faults=arrivals) as sandbox:
         client = make_client(sandbox)
         with ThreadPoolExecutor(4) as threads:
@@ -85,7 +88,7 @@ def test_date_is_kept_too(small_catalogue: Catalogue, make_client: Callable[...,
 def test_token_request_holds_back_calls_and_calls_hold_back_token_requests(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
 ) -> None:
-    arrivals = Arrivals(1, Response(503, b"", {"Retry-After": "1"}), "token")
+    arrivals = Arrivals(1, lambda: Response(503, b"", {"Retry-After": "1"}), "token")
     with Sandbox(small_catalogue, faults=arrivals) as sandbox:
         client = make_client(sandbox)
         with ThreadPoolExecutor(4) as threads:
@@ -96,7 +99,7 @@ def test_token_request_holds_back_calls_and_calls_hold_back_token_requests(
 def test_session_for_own_calls_is_held_back_too(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
 ) -> None:
-    arrivals = Arrivals(1, Response(429, b"", {"Retry-After": "1"}), "project")
+    arrivals = Arrivals(1, lambda: Response(429, b"", {"Retry-After": "1"}), "project")
     with Sandbox(small_catalogue, faults=arrivals) as sandbox:
         session = make_client(sandbox).session
         path = f"/api/management/projects/{sandbox.project_id}"
@@ -109,7 +112,7 @@ def test_longer_pause_than_calls_are_retried_is_an_error_at_once(
     small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
 ) -> None:
     busy = Response(503, b"", {"Retry-After": "600"})
-    with Sandbox(small_catalogue, faults=Arrivals(1, busy, "project")) as sandbox:
+    with Sandbox(small_catalogue, faults=Arrivals(1, lambda: busy, "project")) as sandbox:
         client = make_client(sandbox, retry=RetryPolicy(total=300))
         with pytest.raises(ServerError) as first:
             client.get_project(sandbox.project_id)
