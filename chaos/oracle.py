@@ -185,6 +185,26 @@ def _check_manifest(manifest: bytes, files: Mapping[str, bytes]) -> list[str]:
     ]
 
 
+def differing_files(files: Mapping[str, bytes], others: Mapping[str, bytes]) -> list[str]:
+    """Return the paths of the files that differ, byte by byte, between two exports of the same content.
+
+    A manifest also holds requests and seconds, so only its list of files must be equal. That list holds the
+    hashes of the files, so it is named only if no file differs.
+    """
+    left, right = _comparable(files), _comparable(others)
+    paths = sorted(path for path in left.keys() | right.keys() if left.get(path) != right.get(path))
+    return [path for path in paths if not path.endswith(_MANIFEST)] or paths
+
+
+def _comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
+    names = {path: path.rpartition("/")[2] for path in files}
+    return {
+        path: json.loads(content)["files"] if names[path] == _MANIFEST else content
+        for path, content in files.items()
+        if names[path] != NOTES
+    }
+
+
 def files_below(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder, including hidden ones, by relative path."""
     return {

@@ -42,6 +42,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
             ("edits made during the exports", edits.total()),
             ("retries that continued from a checkpoint", sum(outcome.continued for outcome in outcomes)),
             ("windows found incomplete and read again", warnings["proof"]),
+            ("byte comparisons", sum(outcome.comparisons for outcome in outcomes)),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),
         ],

@@ -21,13 +21,15 @@ from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.sandbox import Editors, Mixture, Request, Response, Sandbox
-from chaos.oracle import NOTES, Oracle, files_below
-from chaos.scenario import Scenario, draw_scenario
+from chaos.oracle import NOTES, Oracle, differing_files, files_below
+from chaos.scenario import Scenario, draw_repeats, draw_scenario, import_in_bulk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from airflow_provider_contensis.api.buffers import Body
+    from airflow_provider_contensis.sandbox import Catalogue
 
 _SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 # As many attempts as the product makes by default, with much shorter waits.
@@ -59,6 +61,7 @@ class Outcome:
     :param faults: counts of injected faults, by name.
     :param edits: counts of edits during the export, by name.
     :param continued: the number of attempts that continued from a checkpoint.
+    :param comparisons: the number of pairs of exports of the same content that were compared byte by byte.
     """
 
     seed: int
@@ -74,6 +77,7 @@ class Outcome:
     faults: Counter[str]
     edits: Counter[str]
     continued: int = 0
+    comparisons: int = 0
 
 
 class _TaskInterruptedError(Exception):
@@ -126,13 +130,7 @@ def run_scenario(scenario: Scenario) -> Outcome:
     catalogue = scenario.catalogue()
     oracle = Oracle(scenario, catalogue)
     editors = Editors(catalogue, scenario.seed, scenario.edit_rate)
-    mixture = Mixture(
-        scenario.seed,
-        scenario.faults,
-        retry_after=scenario.retry_after,
-        slow=scenario.slow,
-        outage=_OUTAGE_SECONDS,
-    )
+    mixture = _mixture(scenario)
 
     def respond(request: Request) -> Response:
         editors(request)
@@ -160,6 +158,9 @@ def run_scenario(scenario: Scenario) -> Outcome:
         violations.append(f"it failed, but the destination changed: {sorted(before)} became {sorted(after)}")
     if seconds > _MAX_RUN_SECONDS:
         violations.append(f"it took {seconds:.0f} s")
+    comparisons = 0
+    if error is None and not violations:
+        comparisons, violations = _compare_bytes(scenario, catalogue, after)
     return Outcome(
         seed=scenario.seed,
         fault_level=scenario.fault_level,
@@ -174,6 +175,63 @@ def run_scenario(scenario: Scenario) -> Outcome:
         faults=mixture.injected,
         edits=editors.made,
         continued=pointer.recalled,
+        comparisons=comparisons,
+    )
+
+
+def _compare_bytes(
+    scenario: Scenario, catalogue: Catalogue, files: Mapping[str, bytes]
+) -> tuple[int, list[str]]:
+    """Export the content again, now that nobody edits it, and compare the bytes of two exports.
+
+    :param files: of the export so far, which holds the same content unless somebody edited it.
+    :return: the number of comparisons, and the violations.
+    """
+    undisturbed, disturbed = draw_repeats(scenario)
+    exports: list[tuple[Scenario, Mapping[str, bytes]]] = []
+    if catalogue.changes:
+        import_in_bulk(scenario, catalogue)
+        repeats = [undisturbed, disturbed]
+    else:
+        exports.append((scenario, files))
+        repeats = [undisturbed]
+    for repeat in repeats:
+        repeated, error = _repeat(repeat, catalogue)
+        if error is not None:
+            violations = _judge_failure(repeat, error)
+            return 0, [f"exported again with {_settings(repeat)}: {violation}" for violation in violations]
+        exports.append((repeat, repeated))
+    (one, files), (other, others) = exports
+    return 1, [
+        f"{path} differs between an export with {_settings(one)} and one with {_settings(other)}"
+        for path in differing_files(files, others)
+    ]
+
+
+def _repeat(scenario: Scenario, catalogue: Catalogue) -> tuple[dict[str, bytes], Exception | None]:
+    """Export the content as it is; return the files and any error."""
+    with (
+        tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
+        Sandbox(catalogue, faults=_mixture(scenario), seed=scenario.seed, **scenario.sandbox) as sandbox,
+        _Warnings(),
+    ):
+        place = Path(folder)
+        _, error = _export(scenario, sandbox, place, _CheckpointPointer())
+        return files_below(place), error
+
+
+def _settings(scenario: Scenario) -> str:
+    names = ("page_size", "max_concurrent_requests")
+    return ", ".join(f"{name}={scenario.arguments[name]}" for name in names)
+
+
+def _mixture(scenario: Scenario) -> Mixture:
+    return Mixture(
+        scenario.seed,
+        scenario.faults,
+        retry_after=scenario.retry_after,
+        slow=scenario.slow,
+        outage=_OUTAGE_SECONDS,
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_contensis.sandbox import FAULTS, Catalogue, ExpiresIn, synthetic_catalogue
+from airflow_provider_contensis.sandbox.documents import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 FATAL = ("403", "window-error")
 _LANGUAGES = ("en-GB", "cy", "fr")
 _CONTENT_TYPES = ("article", "event", "person")
+_CONCURRENCIES = (1, 2, 4, 4, 8)
+_TICKS = 10_000  # in a millisecond, each of 100 nanoseconds
+# After every `changed_from` that is drawn, and before every `changed_to`.
+_IMPORTED = datetime(2025, 12, 1, 10, tzinfo=UTC)
 
 
 class Where(NamedTuple):
@@ -128,7 +135,7 @@ def draw_scenario(seed: int) -> Scenario:
         "language": rng.choice((None, None, languages[0], list(languages))),
         "data_format": rng.choice(("entry", "entry", "entry", None)),
         "page_size": _page_size(rng, sum(kind.entries for kind in kinds) * len(languages)),
-        "max_concurrent_requests": rng.choice((1, 2, 4, 4, 8)),
+        "max_concurrent_requests": rng.choice(_CONCURRENCIES),
     }
     if rng.random() < 0.3:
         arguments["where"] = [rng.choice(WHERE).clause]
@@ -171,6 +178,72 @@ def draw_scenario(seed: int) -> Scenario:
         },
         broken_off=tuple(rng.randint(2, 40) for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))),
     )
+
+
+def draw_repeats(scenario: Scenario) -> tuple[Scenario, Scenario]:
+    """Return two more exports of a scenario, each with another page size and concurrency than the one before.
+
+    The first one is undisturbed. The second one meets a few faults, and may be interrupted.
+    """
+    rng = random.Random(f"bytes {scenario.seed}")  # of its own, so that the seed draws the same scenario
+    undisturbed = replace(
+        scenario,
+        arguments=_with_other_settings(rng, scenario),
+        has_older=False,
+        fault_level="none",
+        faults={},
+        edit_level="none",
+        edit_rate=0.0,
+        retry_after=0,
+        slow=0.02,
+        broken_off=(),
+    )
+    disturbed = replace(
+        undisturbed,
+        arguments=_with_other_settings(rng, undisturbed),
+        fault_level="few",
+        faults={name: share for name, share in _faults(rng, "few").items() if name not in FATAL},
+        broken_off=tuple(rng.randint(2, 40) for _ in range(rng.choice((0, 1)))),
+    )
+    return undisturbed, disturbed
+
+
+def _with_other_settings(rng: random.Random, scenario: Scenario) -> dict[str, Any]:
+    """Return the arguments of a scenario with another page size and concurrency."""
+    entries = sum(kind.entries for kind in scenario.kinds) * len(scenario.languages)
+    old, new = scenario.arguments, dict(scenario.arguments)
+    while new["page_size"] == old["page_size"]:
+        new["page_size"] = max(6, _page_size(rng, entries))  # smaller pages take long and show nothing more
+    while new["max_concurrent_requests"] == old["max_concurrent_requests"]:
+        new["max_concurrent_requests"] = rng.choice(_CONCURRENCIES)
+    return new
+
+
+def import_in_bulk(scenario: Scenario, catalogue: Catalogue) -> None:
+    """Add copies of entries within a few milliseconds, so that windows have to be cut by id."""
+    rng = random.Random(f"import {scenario.seed}")
+    content_type_id, language = scenario.kinds[0].id, scenario.languages[0]  # every query asks for these
+    _, documents = catalogue.select(
+        lambda bucket: (
+            (bucket.status, bucket.content_type_id, bucket.language) == ("latest", content_type_id, language)
+        )
+    )
+    names = {field["id"] for field in catalogue.content_types[content_type_id]["fields"]}
+    begin, length = rng.randrange(_TICKS), rng.choice((1, 2, 3)) * _TICKS
+    for document in rng.choices(documents, k=rng.randint(20, 100)) if documents else ():
+        ticks = begin + rng.randrange(length)
+        if scenario.exclusions:
+            # Entries whose times are hidden stay in the order of the index. The service's index holds
+            # milliseconds; the sandbox orders by every digit, so it must not get more than that.
+            ticks -= ticks % _TICKS
+        catalogue.add(
+            content_type_id,
+            {name: value for name, value in document.entry().items() if name in names},
+            entry_id=str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+            language=language,
+            publish=rng.random() < 0.8,
+            at=timestamp(_IMPORTED, ticks),
+        )
 
 
 def _kind(rng: random.Random, name: str, entries: int) -> Kind:

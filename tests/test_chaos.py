@@ -13,11 +13,13 @@ from airflow_provider_contensis.export import page, search
 from airflow_provider_contensis.export.checkpoint import Checkpoint
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
 from airflow_provider_contensis.export.model import Batch
+from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.plan import Planner
 from airflow_provider_contensis.export.proof import Proof
 from airflow_provider_contensis.export.source import EntrySource
 from airflow_provider_contensis.export.storage.local import LocalStorage
 from chaos.__main__ import main
+from chaos.oracle import differing_files
 from chaos.report import report
 from chaos.run import run, run_scenario
 from chaos.scenario import Kind, Scenario, draw_scenario
@@ -52,6 +54,9 @@ CALM = Scenario(
 BUSY = replace(
     CALM, fault_level="few", faults={"503": 0.03, "cut": 0.02, "401": 0.01}, edit_level="few", edit_rate=0.5
 )
+# Its seed draws one request at a time for the export with faults, so that the comparison can be repeated.
+EDITED = replace(BUSY, seed=68)
+IN_ORDER = "airflow_provider_contensis.export.read.in_order"
 
 
 @pytest.mark.slow
@@ -62,6 +67,7 @@ def test_exports_under_random_faults_and_edits_keep_promises() -> None:
     assert sum(outcome.edits.total() for outcome in outcomes) > 100
     assert sum(outcome.error is None for outcome in outcomes) > 20
     assert sum(outcome.continued for outcome in outcomes) > 5
+    assert sum(outcome.comparisons for outcome in outcomes) > 20
     assert sum(outcome.warnings["proof"] for outcome in outcomes) > 0
 
 
@@ -155,6 +161,40 @@ class TestOracle:
         monkeypatch.setattr(page, "_wrong_version", lambda *_: None)
         assert "are there, but never matched" in " ".join(run_scenario(scenario).violations)
 
+    @pytest.mark.parametrize("destination", ["entries.jsonl", "entries.csv.gz", "entries.parquet", "export/"])
+    def test_compares_bytes_of_calm_run(self, destination: str) -> None:
+        arguments = dict(CALM.arguments)
+        if destination.endswith(".parquet"):
+            pytest.importorskip("pyarrow")
+            arguments["parquet_mode"] = "raw"
+        outcome = run_scenario(replace(CALM, arguments=arguments, destination=destination))
+        assert (outcome.violations, outcome.comparisons) == ([], 1)
+
+    def test_compares_bytes_after_edits(self) -> None:
+        outcome = run_scenario(EDITED)
+        assert (outcome.error, outcome.violations, outcome.comparisons) == (None, [], 1)
+        assert outcome.edits.total() > 0
+
+    @pytest.mark.parametrize(
+        ("destination", "file"), [("entries.jsonl", "entries.jsonl"), ("export/", "export/article.jsonl")]
+    )
+    def test_notices_order_that_depends_on_page_size(
+        self, monkeypatch: pytest.MonkeyPatch, destination: str, file: str
+    ) -> None:
+        def reverse_large(batch: Batch) -> Batch:
+            size = len(batch.entries)
+            return in_order(batch) if size < 100 else in_order(batch).take(reversed(range(size)))
+
+        monkeypatch.setattr(IN_ORDER, reverse_large)
+        assert run_scenario(replace(CALM, destination=destination)).violations == [
+            f"{file} differs between an export with page_size=25, max_concurrent_requests=1 "
+            "and one with page_size=300, max_concurrent_requests=2"
+        ]
+
+    def test_notices_bulk_import_out_of_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(IN_ORDER, lambda batch: batch)
+        assert "entries.jsonl differs between" in " ".join(run_scenario(EDITED).violations)
+
     def test_notices_leftovers_of_failed_export(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: Any) -> Any:
             raise IncompleteReadError("Too few.", expected=2, found=1)
@@ -184,13 +224,26 @@ class TestOracle:
         assert "nothing was wrong" in without_reason
 
 
+def test_only_files_of_manifest_are_compared() -> None:
+    manifest = b'{"files": [{"path": "a.jsonl", "rows": 1}], "seconds": %d}'
+    one = {"export/_manifest.json": manifest % 1, "export/a.jsonl": b"{}", "export/notes.txt": b"mine"}
+    other = {"export/_manifest.json": manifest % 2, "export/a.jsonl": b"{}"}
+    assert differing_files(one, other) == []
+    other["export/_manifest.json"] = manifest.replace(b"1", b"2") % 2
+    assert differing_files(one, other) == ["export/_manifest.json"]
+    assert differing_files(one, {**other, "export/a.jsonl": b"[]"}) == ["export/a.jsonl"]
+    del other["export/a.jsonl"]
+    assert differing_files(one, other) == ["export/a.jsonl"]
+
+
 def test_report_counts_runs_faults_edits_warnings_and_failures() -> None:
-    good = replace(run_scenario(BUSY), warnings=Counter(retry=7, plan=5, proof=2))
+    good = replace(run_scenario(BUSY), warnings=Counter(retry=7, plan=5, proof=2), comparisons=1)
     bad = replace(good, error="ServerError", violations=["one", "two"])
     text = report([good, bad], 12)
     assert "| runs | 2 |" in text
     assert "| calls retried | 14 |" in text
     assert "| windows found incomplete and read again | 4 |" in text
+    assert "| byte comparisons | 2 |" in text
     assert "| **violations** | 2 |" in text
     assert "| few | 0 of 0 | 1 of 2 | 0 of 0 |" in text
     assert f"| `503` | {2 * good.faults['503']} |" in text

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_WINDOWS = 10_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 # The last page of a window is rarely full, so small pages come several to a window.
 _WINDOW_ENTRIES = 1_000
 _MAX_PAGES = 10
@@ -47,6 +48,8 @@ def cut_to_pages(window: Window, measure: Measure, *, page_size: int, concurrenc
 def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list[Window]:
     """Return windows that together are the given one, in the order of its entries.
 
+    A window is cut by id only if it is a single millisecond: that keeps entries in the order of `in_order`.
+
     :param aim: the most entries in each, if they were spread evenly.
     :param at_once: windows that are read at once; their number becomes a multiple of it.
     :raises ExportError: the window cannot be cut any further.
@@ -56,28 +59,34 @@ def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list
         begin = as_datetime(measure.first) or lower or _EARLIEST
         end = as_datetime(measure.last) or upper or datetime.now(UTC)
         # Clamp, or a service that ignores bounds would loop forever.
-        begin, end = max(begin, lower or begin), min(end, upper or end)
+        begin, end = _floor(max(begin, lower or begin)), _floor(min(end, upper or end))
         number = max(2, ceil(min(measure.total, aim * _MAX_WINDOWS) / aim))
         if number > at_once:
             number = ceil(number / at_once) * at_once
-        if bounds := _bounds(begin, end, number):
+        bounds = [
+            bound
+            for bound in _bounds(begin, end, number) or (begin, begin + _MILLISECOND)
+            if (lower is None or bound > lower) and (upper is None or bound < upper)
+        ]
+        if bounds:
             return _cut_by_created(window, bounds, undated=measure.undated)
     return _cut_by_id(window)
 
 
-def _bounds(begin: datetime, end: datetime, number: int) -> list[str]:
-    """Return the times that cut a range into equal parts, without repetition."""
-    bounds: list[datetime] = []
-    for part in range(1, number):
-        moment = begin + (end - begin) * part / number
-        moment -= timedelta(microseconds=moment.microsecond % 1000)
-        if begin < moment <= end and (not bounds or moment > bounds[-1]):
-            bounds.append(moment)
-    return [query_millisecond(moment) for moment in bounds]
+def _bounds(begin: datetime, end: datetime, number: int) -> list[datetime]:
+    """Return the times that cut a range into about equal parts; none, if it is a single millisecond."""
+    parts = (_floor(begin + (end - begin) * part / number) for part in range(1, number))
+    bounds = sorted({moment for moment in parts if moment > begin})
+    return bounds or ([end] if end > begin else [])
 
 
-def _cut_by_created(window: Window, bounds: list[str], *, undated: bool) -> list[Window]:
-    edges = [window.created_from, *bounds, window.created_to]
+def _floor(moment: datetime) -> datetime:
+    """Return a time cut to the millisecond: the search index resolves no finer."""
+    return moment - timedelta(microseconds=moment.microsecond % 1000)
+
+
+def _cut_by_created(window: Window, bounds: list[datetime], *, undated: bool) -> list[Window]:
+    edges = [window.created_from, *map(query_millisecond, bounds), window.created_to]
     windows = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(edges)]
     if window.is_whole and undated:
         # No range holds an entry without a created time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from airflow_provider_contensis.sandbox.search import compile_where
 
 QUERY = ({"field": "sys.contentTypeId", "equalTo": "film"},)
 ROOT = Window("en-GB", "film", QUERY)
+MILLISECOND = replace(ROOT, created_from="2020-01-01T00:00:00.000Z", created_to="2020-01-01T00:00:00.001Z")
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -75,8 +77,28 @@ def test_window_cut_again_stays_within_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("last", ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.0009Z"])
-def test_entries_with_one_created_time_are_cut_by_id(last: str) -> None:
+def test_entries_of_one_millisecond_are_separated_from_all_others_first(last: str) -> None:
+    """Only entries of one millisecond are in order when they are ordered by id."""
     windows = cut(ROOT, Measure(12_000, "2020-01-01T00:00:00Z", last), aim=500)
+    assert [(window.created_from, window.created_to, window.undated) for window in windows] == [
+        (None, MILLISECOND.created_from, False),
+        (MILLISECOND.created_from, MILLISECOND.created_to, False),
+        (MILLISECOND.created_to, None, False),
+        (None, None, True),
+    ]
+    again = cut(replace(MILLISECOND, created_to=None), Measure(12_000, "2020-01-01T00:00:00Z", last), aim=500)
+    assert again == [MILLISECOND, replace(MILLISECOND, created_from=MILLISECOND.created_to, created_to=None)]
+
+
+def test_times_that_share_no_bound_but_differ_in_the_millisecond_are_cut_by_time() -> None:
+    times = Measure(12_000, "2020-01-01T00:00:00.0019Z", "2020-01-01T00:00:00.0021Z")
+    first, second, _ = cut(ROOT, times, aim=6_000)
+    assert first.created_to == second.created_from == "2020-01-01T00:00:00.002Z"
+
+
+@pytest.mark.parametrize("last", ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.0009Z"])
+def test_entries_with_one_created_time_are_cut_by_id(last: str) -> None:
+    windows = cut(MILLISECOND, Measure(12_000, "2020-01-01T00:00:00Z", last), aim=500)
     assert [window.id_prefix for window in windows] == [*"0123456789abcdef", ""]
     for number, digit in enumerate("0123456789abcdef"):
         assert windows_with(windows, "2020-01-01T00:00:00Z", f"{digit}7-x") == [number]
@@ -132,7 +154,7 @@ def test_window_describes_itself() -> None:
 
 
 def test_window_of_other_ids_holds_no_id_with_hexadecimal_start() -> None:
-    *by_digit, other = cut(ROOT, Measure(12_000, "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), aim=500)
+    *by_digit, other = cut(MILLISECOND, Measure(12_000), aim=500)
     assert [window.may_hold("A7-x") for window in (*by_digit, other)] == [n == 10 for n in range(17)]
     assert other.may_hold("zebra")
-    assert str(other) == "film in en-GB, other ids"
+    assert str(other).endswith(", other ids")
