@@ -12,7 +12,6 @@ from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export import page, search
 from airflow_provider_contensis.export.checkpoint import Checkpoint
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
-from airflow_provider_contensis.export.model import Batch
 from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.plan import Planner
 from airflow_provider_contensis.export.proof import Proof
@@ -26,6 +25,8 @@ from chaos.scenario import Kind, Scenario, draw_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_provider_contensis.export.model import Batch
 
 CALM = Scenario(
     seed=0,
