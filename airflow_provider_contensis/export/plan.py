@@ -59,6 +59,7 @@ class Planner:
         measures = self._measure_all(self._wholes(listed_ids, languages))
         if unlisted := self._unlisted(measures, listed_ids):
             measures = self._measure_all(self._wholes(listed_ids, languages, unlisted))
+        measures = self._measure_again(measures)
         slices, windows = [], []
         for window, measure in measures:
             if measure.total == 0:
@@ -167,6 +168,29 @@ class Planner:
                 found.append(id_)
                 known.add(id_.lower())
         return sorted(found)
+
+    def _measure_again(self, measures: list[tuple[Window, Measure]]) -> list[tuple[Window, Measure]]:
+        """Return measures in which slices that seem empty are empty.
+
+        Nothing is read of an empty slice, so nothing would show that its empty pages answered another query.
+        Therefore, if the slices of a language hold less than the language, the empty ones are measured again.
+        """
+        clause: Clause = {"field": "sys.id", "exists": True}
+        if self._query.content_type_ids is not None:
+            ids = dict.fromkeys(window.content_type_id for window, _ in measures)
+            clause = {"field": "sys.contentTypeId", "in": list(ids)}
+        wholes = [
+            Window(language, None, self._query.clauses(language=language, content_type=clause))
+            for language in dict.fromkeys(window.language for window, each in measures if not each.total)
+        ]
+        for whole, total in zip(wholes, self._search.counts(wholes), strict=True):
+            slices = [number for number, (each, _) in enumerate(measures) if each.language == whole.language]
+            if total > sum(measures[number][1].total for number in slices):
+                empty = [number for number in slices if not measures[number][1].total]
+                again = self._measure_all([measures[number][0] for number in empty])
+                for number, measured in zip(empty, again, strict=True):
+                    measures[number] = measured
+        return measures
 
     def _measure_all(self, windows: Sequence[Window]) -> list[tuple[Window, Measure]]:
         search = self._search

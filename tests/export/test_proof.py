@@ -226,3 +226,35 @@ def test_entries_without_created_time_shown_missing_once_are_exported(
     assert len(lied_to) == lies
     assert sum(b'"formerly":' in row for row in rows) > 1
     assert sorted(rows) == sorted(each.management for each in documents if each.status == "published")
+
+
+@pytest.mark.parametrize("content_type_id", [None, ["country", "currency"]])
+def test_slice_that_seems_empty_twice_is_measured_again(
+    iso_sandbox: Sandbox,
+    make_client: Callable[..., ContensisClient],
+    tmp_path: Path,
+    content_type_id: list[str] | None,
+) -> None:
+    """Two empty pages in a row may both be answers to another query."""
+    left = [2]
+
+    def hide(request: Request) -> Response | None:
+        if request.kind != "search" or not left[0]:
+            return None
+        where = json.loads(request.body)["where"]
+        if {"field": "sys.contentTypeId", "equalTo": "currency"} not in where:
+            return None
+        if {"field": "sys.language", "equalTo": "cy"} not in where:
+            return None
+        left[0] -= 1
+        return Response.json({"pageIndex": 0, "pageSize": 1, "totalCount": 0, "pageCount": 0, "items": []})
+
+    request = ExportRequest.from_arguments(
+        destination=tmp_path / "x.jsonl", content_type_id=content_type_id, max_concurrent_requests=1
+    )
+    with Sandbox(iso_sandbox.catalogue, faults=hide) as sandbox:
+        export_entries(make_client(sandbox), sandbox.project_id, request)
+    assert left == [0]
+    languages = [json.loads(line)["sys"] for line in (tmp_path / "x.jsonl").read_bytes().splitlines()]
+    exported = [sys for sys in languages if (sys["contentTypeId"], sys["language"]) == ("currency", "cy")]
+    assert len(exported) == len(iso_sandbox.catalogue.entries(content_type_id="currency", language="cy"))
