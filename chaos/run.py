@@ -286,7 +286,7 @@ def _write_older_export(scenario: Scenario, place: Path) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Counts the product's warnings by module, and keeps them off the screen."""
+    """Counts the product's warnings by module, and keeps them off the screen in a run of many."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -296,7 +296,8 @@ class _Warnings(logging.Handler):
 
     def __enter__(self) -> Self:
         self._logger.addHandler(self)
-        self._logger.propagate = False
+        # The replay of a single run shows the whole log.
+        self._logger.propagate = self._propagated and logging.getLogger().isEnabledFor(logging.INFO)
         return self
 
     def __exit__(
