@@ -197,6 +197,8 @@ def draw_repeats(scenario: Scenario) -> tuple[Scenario, Scenario]:
         retry_after=0,
         slow=0.02,
         broken_off=(),
+        # Tokens that live for a second may well be refused twice in a row, on a busy machine.
+        sandbox={**scenario.sandbox, "token_lifetime": 3600, "expires_in": 3600},
     )
     disturbed = replace(
         undisturbed,
