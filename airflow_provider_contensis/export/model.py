@@ -20,7 +20,7 @@ HEX_DIGITS = "0123456789abcdef"
 
 _MAX_PREFIX = 8
 
-# The time in `sys.version` that tells when an entry changed.
+# The time in `sys.version` at which an entry last changed.
 ChangeMark = Literal["published", "modified"]
 # A content type (None for types that the project does not list) and a language.
 SliceKey = tuple[str | None, str]
