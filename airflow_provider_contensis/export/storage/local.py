@@ -162,10 +162,9 @@ def _target(path: Path) -> Path:
     :raises OSError: it is not a regular file.
     """
     if path.is_symlink():
-        try:
-            path = path.resolve()
-        except RuntimeError:  # Python before 3.13
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()  # refuses a loop, which not every version of Python does when it resolves
+        path = path.resolve()
     if path.is_dir():
         raise IsADirectoryError
     if path.exists() and not path.is_file():
