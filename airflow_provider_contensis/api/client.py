@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 from airflow_provider_contensis.api import responses
 from airflow_provider_contensis.api.auth import SHARED_TOKENS, ContensisAuth, TokenCache, TokenSource
@@ -67,6 +68,7 @@ class ContensisClient:
         self._secret = credentials.client_secret
         self._retry = retry or RetryPolicy()
         self._closed = ForkSafeEvent()
+        self._cancellations: WeakSet[ForkSafeEvent] = WeakSet()
         self._buffers = BufferPool()
         self.session = ContensisSession(
             self.root_url,
@@ -89,6 +91,8 @@ class ContensisClient:
     def close(self) -> None:
         """Close the connections; waits between attempts end at once."""
         self._closed.set()
+        for event in list(self._cancellations):
+            event.set()
         self.session.close()
 
     @property
@@ -143,14 +147,21 @@ class ContensisClient:
             return self.retrying(attempt, what=what)
         return attempt()
 
-    def retrying(self, attempt: Callable[[], T], *, what: str) -> T:
+    def cancellation(self) -> ForkSafeEvent:
+        """Return an event for `retrying`, which `close` sets too."""
+        event = ForkSafeEvent()
+        self._cancellations.add(event)
+        return event
+
+    def retrying(self, attempt: Callable[[], T], *, what: str, cancelled: ForkSafeEvent | None = None) -> T:
         """Return the result of `attempt`, repeating it while it fails for a temporary reason.
 
         :param attempt: makes one call, such as `search`.
         :param what: names the call in messages.
+        :param cancelled: from `cancellation`; once set, no further wait or call begins.
         :raises ContensisError: the last failure.
         """
-        return self._retry.call(attempt, what=what, cancelled=self._closed)
+        return self._retry.call(attempt, what=what, cancelled=cancelled or self._closed)
 
     def _send(self, method: str, path: str, *, what: str, **kwargs: Any) -> requests.Response:
         if self._closed.is_set():

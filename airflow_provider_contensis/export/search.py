@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.api.fork import ForkSafeEvent
     from airflow_provider_contensis.export.model import EntryQuery, Window
     from airflow_provider_contensis.export.request import ReadOptions
 
@@ -43,6 +44,7 @@ class WindowSearch:
         # Serialize parsing so that it does not starve the request threads.
         self._parsing = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._stopped: ForkSafeEvent | None = None
 
     def page(
         self, window: Window, page_size: int | None = None, *, direction: Literal["asc", "desc"] = "asc"
@@ -55,6 +57,7 @@ class WindowSearch:
         :raises ContensisError: the service could not be asked.
         """
         what = f"A page of {window}"
+        stopped = self._stopped
         query: dict[str, Any] = {
             "where": window.where,
             # Without an order the service sorts by relevance, anew for each request.
@@ -78,7 +81,7 @@ class WindowSearch:
             with self._parsing:
                 return check_page(raw, window, permit.page_size, self._query)
 
-        return self._client.retrying(attempt, what=what)
+        return self._client.retrying(attempt, what=what, cancelled=stopped)
 
     def first(self, window: Window) -> Page:
         """Return a page with the first entry of a window."""
@@ -129,8 +132,12 @@ class WindowSearch:
             return
         number = self.windows_ahead if self.concurrency > 1 else 1
         self._executor = executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
+        self._stopped = stopped = self._client.cancellation()
         try:
             yield executor
         finally:
+            # Otherwise threads that wait for a retry would keep the process from ending.
+            stopped.set()
+            self._stopped = None
             self._executor = None
             executor.shutdown(wait=False, cancel_futures=True)
