@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.exceptions import (
     APIError,
     ContensisError,
@@ -21,8 +22,10 @@ from airflow_provider_contensis.exceptions import (
     ServerError,
 )
 from airflow_provider_contensis.export.limits import Limits
+from airflow_provider_contensis.export.model import EntryQuery, Window
 from airflow_provider_contensis.export.pipeline import export_entries
-from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.export.request import ExportRequest, ReadOptions
+from airflow_provider_contensis.export.search import WindowSearch
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox, synthetic_catalogue
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.export.results import ExportResult
-    from airflow_provider_contensis.sandbox import Faults
+    from airflow_provider_contensis.sandbox import Catalogue, Faults
 
 TIMEOUT = RequestTimeoutError("slow")
 CUT_SHORT = InvalidResponseError("cut")
@@ -160,6 +163,32 @@ class TestConcurrency:
                 pass
         with limits.permit():
             pass
+
+
+@pytest.mark.parametrize("end", ["read", "client"])
+def test_waits_for_retry_end_with_the_read_or_the_client(
+    make_client: Callable[..., ContensisClient], small_catalogue: Catalogue, end: str
+) -> None:
+    failed = threading.Event()
+
+    def fail_searches(request: Request) -> Response | None:
+        if request.kind != "search":
+            return None
+        failed.set()
+        return Response(500, b"{}")
+
+    with Sandbox(small_catalogue, faults=fail_searches) as sandbox:
+        client = make_client(sandbox, retry=RetryPolicy(initial_wait=600, max_wait=600, total=3_600))
+        search = WindowSearch(client, sandbox.project_id, EntryQuery(), ReadOptions())
+        with search.threads() as executor:
+            page = executor.submit(search.page, Window("en-GB", None, ()))
+            assert failed.wait(10)
+            if end == "client":
+                client.close()
+                with pytest.raises(ContensisError):
+                    page.result(timeout=10)
+        with pytest.raises(ContensisError):
+            page.result(timeout=10)
 
 
 class TestExport:
