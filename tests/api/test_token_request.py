@@ -14,8 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
-from airflow_provider_contensis.api.token_request import AccessToken, Credentials, request_token
-from airflow_provider_contensis.api.transport import ContensisSession
+from airflow_provider_contensis.api.token_request import AccessToken, request_token
 from airflow_provider_contensis.exceptions import (
     AuthenticationError,
     ContensisError,
@@ -23,21 +22,12 @@ from airflow_provider_contensis.exceptions import (
     InvalidResponseError,
     ServerError,
 )
+from tests.api.example import CREDENTIALS, SECRET, TOKEN_URL
 
 if TYPE_CHECKING:
     from requests_mock import Mocker
 
-ROOT = "https://cms-example.cloud.contensis.com"
-TOKEN_URL = f"{ROOT}/authenticate/connect/token"
-SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0-ffeeddccbbaa99887766554433221100-00112233445566778899aabbccddeeff"
-CREDENTIALS = Credentials(
-    ROOT, "0b6f3c52-8d0a-4d5e-9c57-2f1f6f0c1a10", SECRET, ("Entry_Read", "ContentType_Read", "Project_Read")
-)
-
-
-@pytest.fixture
-def session() -> ContensisSession:
-    return ContensisSession(ROOT)
+    from airflow_provider_contensis.api.transport import ContensisSession
 
 
 def fetch_token(session: ContensisSession) -> AccessToken:
