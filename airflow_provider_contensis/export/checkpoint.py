@@ -31,7 +31,7 @@ from airflow_provider_contensis.exceptions import ContensisError, IncompleteRead
 from airflow_provider_contensis.export.destination import MANIFEST
 from airflow_provider_contensis.export.model import Batch, Plan, Window
 from airflow_provider_contensis.export.page import entry_metas, split_entries
-from airflow_provider_contensis.export.storage.base import hidden_name
+from airflow_provider_contensis.export.storage.base import hidden_name, owned_name
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Checkpoint:
         self._is_local = destination.is_local
         with self._or_without():
             self._folder, self._prefix = _place(destination)
-            self._own = f"{self._prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}."
+            self._own = owned_name(self._prefix, owner)
             self._take_up()
             self._remove_dead()
 

@@ -103,4 +103,13 @@ def translate_storage_errors(path: object) -> Iterator[None]:
 
 def hidden_name(name: str) -> str:
     """Return how the temporary names of a file begin: distinct, and never too long."""
-    return f".{name[:32]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+    return f".{name[:32]}.{_short_hash(os.fsencode(name))}"
+
+
+def owned_name(prefix: str, owner: str) -> str:
+    """Return how the temporary names of one task begin, the same for all its attempts."""
+    return f"{prefix}.{_short_hash(owner.encode())}."
+
+
+def _short_hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.export.storage.base import LONG_IDLE, hidden_name, translate_storage_errors
+from airflow_provider_contensis.export.storage.base import (
+    LONG_IDLE,
+    hidden_name,
+    owned_name,
+    translate_storage_errors,
+)
 from airflow_provider_contensis.export.storage.s3_lock import S3Lock
 
 if TYPE_CHECKING:
@@ -147,11 +151,11 @@ class _MovedUpload(_ObjectFile):
     def __init__(self, filesystem: Any, path: str, owner: str) -> None:
         folder, _, name = path.rpartition("/")
         prefix = f"{folder}/{hidden_name(name)}"
-        own = f"{prefix}.{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
-        self._part = f"{own}.{secrets.token_hex(4)}.part"
+        own = owned_name(prefix, owner)
+        self._part = f"{own}{secrets.token_hex(4)}.part"
         filesystem.makedirs(folder, exist_ok=True)
         for part in filesystem.glob(f"{glob.escape(prefix)}.*.part"):
-            if part.startswith(f"{own}.") or self._is_idle(part):
+            if part.startswith(own) or self._is_idle(part):
                 filesystem.rm_file(part)
         super().__init__(filesystem, path, filesystem.open(self._part, "wb"))
 
