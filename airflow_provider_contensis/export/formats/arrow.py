@@ -225,9 +225,8 @@ def _times(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     texts = pa.array(values, pa.string())
     least, greatest = compute.min_max(texts).as_py().values()
     if least and (least < _FIRST_YEAR or greatest >= _END_YEAR):
-        raise ValueError(
-            "out of range for nanoseconds in 64 bits"
-        )  # older versions of Arrow overflow silently
+        # Older versions of Arrow overflow silently.
+        raise ValueError("out of range for nanoseconds in 64 bits")
     try:
         return texts.cast(arrow_type)
     except pa.ArrowInvalid:

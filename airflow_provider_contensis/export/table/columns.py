@@ -20,6 +20,8 @@ Kind = Literal["text", "integer", "decimal", "boolean", "time", "mixed", "json"]
 REST = "_rest"
 # Holds the whole entry, if one of its values does not fit its column.
 RAW = "_raw"
+# Half of the digits of a 128-bit decimal; the other half is for those before the point.
+_MOST_PLACES = 20
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,6 @@ def _decimal_places(field: Field) -> int | None:
     rule = (field.get("validations") or {}).get("decimalPlaces")
     places = rule.get("value") if isinstance(rule, dict) else rule
     return places if isinstance(places, int) and 0 <= places <= _MOST_PLACES else None
-
-
-# Half of the digits of a 128-bit decimal; the other half is for those before the point.
-_MOST_PLACES = 20
 
 
 def _kept(record: Record, tree: FieldTree) -> Record:
