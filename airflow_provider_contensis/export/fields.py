@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
-from airflow_provider_contensis.utils.json import UNREADABLE
+from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 ALWAYS_KEPT = ("sys.id", "sys.language", "sys.contentTypeId")
 
 _OF_EVERY_ENTRY = {"sys", "entryTitle", "entryDescription", "entryThumbnail", "entryTags"}
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 FieldTree = dict[str, "FieldTree"]
 
@@ -85,10 +83,10 @@ def _keep(value: msgspec.Raw, tree: Mapping[str, Any]) -> bytes:
         return bytes(value)
     start = bytes(value).lstrip()[:1]
     if start == b"{":
-        members = _OBJECT.decode(value)
+        members = OBJECT.decode(value)
         return msgspec.json.encode(
             {name: msgspec.Raw(_keep(member, tree[name])) for name, member in members.items() if name in tree}
         )
     if start == b"[":
-        return msgspec.json.encode([msgspec.Raw(_keep(item, tree)) for item in _ARRAY.decode(value)])
+        return msgspec.json.encode([msgspec.Raw(_keep(item, tree)) for item in ARRAY.decode(value)])
     return bytes(value)

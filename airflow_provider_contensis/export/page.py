@@ -17,7 +17,7 @@ from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidRe
 from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.model import Batch, ChangeMark, EntryMeta
 from airflow_provider_contensis.export.times import as_datetime
-from airflow_provider_contensis.utils.json import UNREADABLE
+from airflow_provider_contensis.utils.json import ARRAY, UNREADABLE
 from airflow_provider_contensis.utils.text import show
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ class _Decoder:
 
 
 _PAGE = msgspec.json.Decoder(RawPage)
-_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _DECODERS: dict[ChangeMark, _Decoder] = {
     "published": _Decoder("published"),
     "modified": _Decoder("modified"),
@@ -163,9 +162,9 @@ def split_entries(array: bytes) -> list[msgspec.Raw]:
     :raises ValueError: it is not an array, or not JSON.
     """
     try:
-        return _ENTRIES.decode(array)
+        return ARRAY.decode(array)
     except UNREADABLE:
-        hidden = _ENTRIES.decode(lone_surrogates.hide(array))
+        hidden = ARRAY.decode(lone_surrogates.hide(array))
         return [msgspec.Raw(lone_surrogates.reveal(bytes(entry))) for entry in hidden]
 
 

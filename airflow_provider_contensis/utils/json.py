@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+# Decode one level: what is inside stays the bytes that were served.
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 # Raised by msgspec for JSON of another shape; text that is not UTF-8 is a ValueError.
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 

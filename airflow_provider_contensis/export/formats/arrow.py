@@ -13,7 +13,6 @@ from pyarrow import compute
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.table.columns import RAW, REST, Leaf, Many, entry_shape
 from airflow_provider_contensis.export.table.rows import (
-    OBJECT,
     LeafNode,
     ManyNode,
     RowReader,
@@ -21,7 +20,7 @@ from airflow_provider_contensis.export.table.rows import (
     served,
 )
 from airflow_provider_contensis.export.times import sort_key
-from airflow_provider_contensis.utils.json import UNREADABLE
+from airflow_provider_contensis.utils.json import OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

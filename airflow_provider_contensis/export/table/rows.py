@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.table.columns import Leaf, Many, Record
-from airflow_provider_contensis.utils.json import UNREADABLE
+from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str | None)
 _NOTHING = msgspec.Raw()
 _NULL = (b"", b"null")
@@ -124,7 +122,7 @@ class ManyNode:
         if bytes(value) in _NULL:
             return None, None
         try:
-            items = _ARRAY.decode(value)
+            items = ARRAY.decode(value)
         except UNREADABLE:
             mismatches.append(path)
             return None, bytes(value)
