@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from airflow_provider_contensis.exceptions import ConfigurationError
@@ -56,6 +57,12 @@ def whole_number(argument: str, value: object, minimum: int, maximum: int) -> in
             f"{argument} must be a whole number from {minimum:,} to {maximum:,}, not {show(value)}."
         )
     return number
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that suggests the most similar known name; empty if none is similar."""
+    similar = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {similar[0]!r}?" if similar else ""
 
 
 def json_value(value: Any) -> Any:

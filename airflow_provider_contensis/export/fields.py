@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
+from airflow_provider_contensis.export.arguments import did_you_mean
 from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ def check_fields(paths: Iterable[str], content_types: Sequence[ContentType]) -> 
     for path in paths:
         name = path.partition(".")[0]
         if known and name not in known | _OF_EVERY_ENTRY:
-            similar = get_close_matches(name, known, n=1)
-            hint = f" Did you mean {similar[0]!r}?" if similar else ""
             raise ConfigurationError(
-                f"fields contains {path!r}, which does not exist.{hint} "
+                f"fields contains {path!r}, which does not exist.{did_you_mean(name, known)} "
                 f"Available: {', '.join(sorted(known))}."
             )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import did_you_mean
 from airflow_provider_contensis.export.table.columns import LINK, Leaf, Many, entry_shape
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ def check_where(clauses: Iterable[Clause], content_types: Sequence[ContentType])
         if path in _SEARCH_ONLY or any(_has(shape, path.split(".")) for shape in shapes):
             continue
         known = sorted({known for shape in shapes for known in _paths(shape)})
-        similar = get_close_matches(path, known, n=1)
-        hint = f" Did you mean {similar[0]!r}?" if similar else ""
         names = sorted({name for shape in shapes for name in shape.members})
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise ConfigurationError(
-            f"where contains the field {path!r}, which does not exist.{hint} "
+            f"where contains the field {path!r}, which does not exist.{did_you_mean(path, known)} "
             f"Available: {', '.join(names[:_SHOWN])}{more}."
         )
 
