@@ -12,6 +12,8 @@ PROCESSES ?= logical
 EXAMPLES ?= 5000
 DURATION ?= 60
 BIN = $(VENV)/bin
+# Tests and the demo start Airflow dozens of times: let none of them compile it.
+export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
