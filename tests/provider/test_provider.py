@@ -186,9 +186,7 @@ def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
         "    print('cost', time.process_time() - start, flush=True)\n"
         "    os._exit(0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     costs = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("cost ")]
     assert len(costs) == 3
     assert min(costs) <= 0.060
