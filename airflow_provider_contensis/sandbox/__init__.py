@@ -6,7 +6,7 @@ It stands in for the service, so it shares no code with the client under test.
         os.environ["AIRFLOW_CONN_CONTENSIS_DEFAULT"] = sandbox.connection_json
 """
 
-from airflow_provider_contensis.sandbox.catalogue import Catalogue, Change
+from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
 from airflow_provider_contensis.sandbox.editors import EDITS, Editors
 from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
@@ -14,6 +14,7 @@ from airflow_provider_contensis.sandbox.identity import ExpiresIn
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
 from airflow_provider_contensis.sandbox.server import Sandbox
+from airflow_provider_contensis.sandbox.store import Change
 
 __all__ = [
     "EDITS",

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import random
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
-from airflow_provider_contensis.sandbox.delivery import UNRESOLVED, Links
+from airflow_provider_contensis.sandbox.delivery import UNRESOLVED
 from airflow_provider_contensis.sandbox.documents import (
     VERSION_STATUSES,
     Document,
     VersionStatus,
     encode,
 )
+from airflow_provider_contensis.sandbox.index import LIVE
 from airflow_provider_contensis.sandbox.messages import Response
-from airflow_provider_contensis.sandbox.search import Order, QueryError, Search, parse_order, sort
+from airflow_provider_contensis.sandbox.options import (
+    ApiError,
+    Call,
+    order_of,
+    parse_body,
+    parse_fields,
+    parse_integer,
+    parse_links,
+    parse_query,
+    parse_states,
+    version_status,
+)
+from airflow_provider_contensis.sandbox.search import Order, QueryError, Search, sort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow_provider_contensis.sandbox.catalogue import Catalogue
     from airflow_provider_contensis.sandbox.identity import Identity
+    from airflow_provider_contensis.sandbox.index import State
 
 BeyondWindow = Literal["error", "empty", "serve"]
 
@@ -33,8 +46,8 @@ BeyondWindow = Literal["error", "empty", "serve"]
 RESULT_WINDOW = 10_000
 MAX_PAGE_SIZE = 10_000
 DEFAULT_PAGE_SIZE = 25
-MAX_LINK_DEPTH = 10
 
+_NOT_PERMITTED = "You do not have permission to access the requested resource"
 _NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
 _SERVICE_HEADERS = {
     "origin-content-api-version": "16.102.0.7825",
@@ -47,39 +60,6 @@ _SERVICE_HEADERS = {
 _DELIVERY_CACHING = {"cache-control": "no-store, must-revalidate"}
 _DELIVERY_ERROR_CACHING = {"cache-control": "no-cache", "pragma": "no-cache", "expires": "-1"}
 _DATA_FORMATS = {"entries": "entry", "assets": "asset", "all": None}
-
-
-class ApiError(Exception):
-    """A request that gets an error response.
-
-    :param status: the HTTP status.
-    :param message: the error message.
-    :param field: the part of the request that is wrong; makes this a validation error.
-    """
-
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
-
-
-class Call(NamedTuple):
-    """One request to an API.
-
-    :param api: `management` or `delivery`, in lower case.
-    :param method: the HTTP method.
-    :param path_params: the variable parts of the path, decoded.
-    :param query: query parameters, names in lower case.
-    :param headers: headers, names in lower case.
-    :param body: the body.
-    """
-
-    api: str
-    method: str
-    path_params: Mapping[str, str]
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Route(NamedTuple):
@@ -147,7 +127,7 @@ class Api:
             return Response.json(message, 401, _SERVICE_HEADERS)
         try:
             if self.forbidden or route.scope not in scopes:
-                raise ApiError(403, "You do not have permission to access the requested resource")
+                raise ApiError(403, _NOT_PERMITTED)
             return route.answer(self, call)
         except ApiError as error:
             return error_response(error.status, str(error), error.field, call.api)
@@ -163,14 +143,14 @@ class Api:
     def list_content_types(self, call: Call) -> Response:
         """Answer `GET …/contenttypes`: a plain array."""
         catalogue, _ = self._project(call)
-        _version_status(call)
+        version_status(call)
         wanted = call.query.get("dataformat", "").lower()
         return _json_response(
             call,
             [
                 item
-                for item in catalogue.content_types.values()
-                if wanted in ("", item["dataFormat"].lower()) and _is_visible(call, item)
+                for item in list(catalogue.content_types.values())
+                if wanted in ("", item["dataFormat"].lower()) and _is_in_api(call, item)
             ],
         )
 
@@ -198,7 +178,7 @@ class Api:
         entry_id, language = call.path_params["id"], call.query.get("language") or None
         version = call.query.get("version")
         # A version number takes precedence over a version status (docs/contensis-api.md).
-        statuses = VERSION_STATUSES if version else (_version_status(call),)
+        statuses = VERSION_STATUSES if version else (version_status(call),)
         found = [catalogue.find(entry_id, language, status) for status in statuses]
         for document in found:
             if document and (not version or document.values("sys.version.versionNo") == (version,)):
@@ -210,7 +190,7 @@ class Api:
         catalogue, search = self._project(call)
         _reject_unsupported(call.query)
         where: list[dict[str, Any]] = [
-            {"field": "sys.versionStatus", "equalTo": _version_status(call)},
+            {"field": "sys.versionStatus", "equalTo": version_status(call)},
             {"field": "sys.language", "equalTo": call.query.get("language") or catalogue.primary_language},
         ]
         if "type" in call.path_params:
@@ -222,16 +202,18 @@ class Api:
                 raise ApiError(422, f"The data format '{wanted}' is not known", "dataFormat")
             if _DATA_FORMATS[wanted]:
                 where.append({"field": "sys.dataFormat", "equalTo": _DATA_FORMATS[wanted]})
-        order = _order(call.query.get("order"))
+        order = order_of(call.query.get("order"))
         return self._page(call, catalogue, self._find(call, search, where, order, "entryTitle"), call.query)
 
     def search_entries(self, call: Call) -> Response:
         """Answer `GET` and `POST …/entries/search`."""
         catalogue, search = self._project(call)
-        options = _parse_body(call) if call.method == "POST" else _parse_query(call.query)
+        options = parse_body(call) if call.method == "POST" else parse_query(call.query)
         _reject_unsupported(options)
-        where, order = options.get("where"), _order(options.get("orderby"))
-        documents = self._find(call, search, [] if where is None else where, order, None)
+        where, order = options.get("where"), order_of(options.get("orderby"))
+        # Delivery never shows archived or deleted entries (docs/contensis-api.md).
+        states = parse_states(options) if call.api == "management" else LIVE
+        documents = self._find(call, search, [] if where is None else where, order, None, states)
         return self._page(call, catalogue, documents, options)
 
     def _scopes(self, call: Call) -> frozenset[str] | None:
@@ -251,18 +233,24 @@ class Api:
 
     def _content_type(self, call: Call, catalogue: Catalogue, name: str = "id") -> dict[str, Any]:
         wanted = call.path_params[name].lower()
-        for content_type in catalogue.content_types.values():
-            if content_type["id"].lower() == wanted and _is_visible(call, content_type):
+        for content_type in list(catalogue.content_types.values()):
+            if content_type["id"].lower() == wanted and _is_in_api(call, content_type):
                 return content_type
         raise ApiError(404, f"The specified content type with ID '{call.path_params[name]}' does not exist")
 
     def _find(
-        self, call: Call, search: Search, where: object, order: Order, default_order: str | None
+        self,
+        call: Call,
+        search: Search,
+        where: object,
+        order: Order,
+        default_order: str | None,
+        states: Collection[State] = LIVE,
     ) -> list[Document]:
         """Search. Without an order, equal entries come in a new order each time (docs/contensis-api.md)."""
         default_status: VersionStatus = "latest" if call.api == "management" else "published"
         try:
-            documents = search.find(where, order, default_status)
+            documents = search.find(where, order, default_status, states=states)
         except QueryError as error:
             raise ApiError(422, str(error), error.field) from None
         if order:
@@ -277,8 +265,8 @@ class Api:
         self, call: Call, catalogue: Catalogue, documents: list[Document], options: Mapping[str, Any]
     ) -> Response:
         """Return one page of a list (docs/contensis-api.md)."""
-        index = _parse_integer(options, "pageIndex", 0, 0, None)
-        size = _parse_integer(options, "pageSize", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
+        index = parse_integer(options, "pageIndex", 0, 0, None)
+        size = parse_integer(options, "pageSize", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
         render = self._renderer(call, catalogue, options.get("fields"))
         first, last = index * size, (index + 1) * size
         total = len(documents)
@@ -312,8 +300,8 @@ class Api:
         """
         if call.api == "management":
             return lambda document: document.management
-        links = _parse_links(call.query)
-        paths = _parse_fields(call.query.get("fields") if fields is None else fields)
+        links = parse_links(call.query)
+        paths = parse_fields(call.query.get("fields") if fields is None else fields)
         if links == UNRESOLVED and not paths:
             return lambda document: catalogue.served(document, "delivery")
         return lambda document: catalogue.delivery.render(document, links, paths)
@@ -352,59 +340,8 @@ def _etag(body: bytes) -> str:
     return f'"{base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode().rstrip("=")}"'
 
 
-def _is_visible(call: Call, content_type: Mapping[str, Any]) -> bool:
+def _is_in_api(call: Call, content_type: Mapping[str, Any]) -> bool:
     return call.api == "management" or bool(content_type.get("includeInDelivery", True))
-
-
-def _version_status(call: Call) -> VersionStatus:
-    """Return the requested version status; the APIs have different defaults (docs/contensis-api.md)."""
-    requested = call.query.get("versionstatus", "").lower()
-    for status in VERSION_STATUSES:
-        if requested == status:
-            return status
-    if requested:
-        raise ApiError(422, f"The version status '{requested}' is not known", "versionStatus")
-    return "latest" if call.api == "management" else "published"
-
-
-def _parse_integer(options: Mapping[str, Any], name: str, default: int, low: int, high: int | None) -> int:
-    value = options.get(name.lower())
-    if value is None or value == "":
-        return default
-    try:
-        number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
-    except ValueError:
-        number = None
-    if number is None or number < low or (high is not None and number > high):
-        limits = f"from {low} to {high}" if high is not None else f"of at least {low}"
-        raise ApiError(422, f"'{name}' must be a whole number {limits}", name)
-    return number
-
-
-def _order(order: object) -> Order:
-    try:
-        return parse_order(order)
-    except QueryError as error:
-        raise ApiError(422, str(error), error.field) from None
-
-
-def _parse_fields(fields: object) -> list[str]:
-    """Parse `fields`: an array, a JSON array, or comma-separated names."""
-    if isinstance(fields, str):
-        fields = _parse_json(fields, "fields") if fields.startswith("[") else fields.split(",")
-    if not isinstance(fields, list | None) or not all(isinstance(path, str) for path in fields or ()):
-        raise ApiError(422, "'fields' must be an array of field names", "fields")
-    return [path.strip() for path in fields or () if path.strip()]
-
-
-def _parse_links(query: Mapping[str, Any]) -> Links:
-    """Parse `linkDepth` and `fieldLinkDepths`, a JSON object of depths by field path."""
-    depths = _parse_json(query.get("fieldlinkdepths") or "{}", "fieldLinkDepths")
-    if not isinstance(depths, dict):
-        raise ApiError(422, "'fieldLinkDepths' must be an object of depths by field path", "fieldLinkDepths")
-    depth = _parse_integer(query, "linkDepth", 0, 0, MAX_LINK_DEPTH)
-    by_path = {path.lower(): depth for path, depth in depths.items()}
-    return Links(depth, {path: _parse_integer(by_path, path, 0, 0, MAX_LINK_DEPTH) for path in depths})
 
 
 def _reject_unsupported(options: Mapping[str, Any]) -> None:
@@ -412,37 +349,6 @@ def _reject_unsupported(options: Mapping[str, Any]) -> None:
     for name in ("zenql", "aggregations"):
         if options.get(name):
             raise ApiError(422, f"The sandbox does not speak '{name}': use 'where' in a search", name)
-
-
-def _parse_body(call: Call) -> dict[str, Any]:
-    if call.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, "The request entity's media type is not supported for this resource")
-    try:
-        body = _parse_json(call.body.decode(), "body")
-    except UnicodeDecodeError:
-        raise ApiError(400, "The body is not UTF-8", "body") from None
-    if not isinstance(body, dict):
-        raise ApiError(422, "The body must be an object", "body")
-    return {name.lower(): value for name, value in body.items()}
-
-
-def _parse_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """Parse a search that came as query parameters, some of which hold JSON."""
-    options: dict[str, Any] = dict(query)
-    if query.get("where"):
-        options["where"] = _parse_json(query["where"], "where")
-    else:
-        options.pop("where", None)
-    if query.get("orderby", "").lstrip()[:1] in ("[", "{", '"'):
-        options["orderby"] = _parse_json(query["orderby"], "orderBy")
-    return options
-
-
-def _parse_json(text: str, field: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ApiError(400, f"'{field}' is not JSON", field) from None
 
 
 def _route(kind: str, path: str, scope: str, answer: Callable[[Api, Call], Response], *methods: str) -> Route:

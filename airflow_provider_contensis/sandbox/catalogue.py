@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_contensis.sandbox import lifecycle
 from airflow_provider_contensis.sandbox.delivery import DeliveryView
 from airflow_provider_contensis.sandbox.documents import (
     VERSION_STATUSES,
@@ -15,43 +16,19 @@ from airflow_provider_contensis.sandbox.documents import (
     instant,
     timestamp,
 )
-from airflow_provider_contensis.sandbox.shapes import WORKFLOW_EVENTS, new_entry
+from airflow_provider_contensis.sandbox.index import LIVE, REMOVED
+from airflow_provider_contensis.sandbox.shapes import new_entry
+from airflow_provider_contensis.sandbox.store import Change, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from airflow_provider_contensis.sandbox.index import Bucket, State
 
 ApiName = Literal["management", "delivery"]
 
-
-class Bucket(NamedTuple):
-    """The four values that all documents stored together share (docs/contensis-api.md)."""
-
-    status: VersionStatus
-    content_type_id: str
-    data_format: str
-    language: str
-
-    def values(self, path: str) -> tuple[str, ...]:
-        """Return the value at one of the paths in `BUCKET_PATHS`, as a document would."""
-        return (self[BUCKET_PATHS.index(path)],)
-
-
-class Change(NamedTuple):
-    """A change to one variation in one version status.
-
-    :param revision: the catalogue's revision after the change.
-    :param key: the variation: id and language, in lower case.
-    :param status: `latest` or `published`.
-    :param document: the new document; None if it was removed.
-    """
-
-    revision: int
-    key: tuple[str, str]
-    status: VersionStatus
-    document: Document | None
-
-
-BUCKET_PATHS = ("sys.versionStatus", "sys.contentTypeId", "sys.dataFormat", "sys.language")
+_TICKS_PER_DAY = 24 * 3600 * 10_000_000
+RECYCLE_BIN_DAYS = 90
 
 
 class Catalogue:
@@ -72,16 +49,13 @@ class Catalogue:
         self.content_types = {str(item["id"]): dict(item) for item in content_types}
         self.delivery = DeliveryView(self.project, self.find)
         self._lock = threading.RLock()
-        self._revision = 0
-        self._by_key: dict[tuple[str, str, VersionStatus], Document] = {}
-        self._buckets: dict[Bucket, dict[str, Document]] = {}
+        self._store = Store()
         # Any change invalidates all Delivery JSON, because links show the paths of other entries.
         self._delivery_cache: dict[Document, bytes] = {}
-        self._recycle_bin: dict[tuple[str, str], list[Document]] = {}
-        self._changes: list[Change] = []
+        self._delivery_revision = 0
         for document in documents:
-            self._put(document)
-        self._changes.clear()
+            self._store.put(document)
+        self._store.changes.clear()
 
     @property
     def project_id(self) -> str:
@@ -96,17 +70,25 @@ class Catalogue:
     @property
     def revision(self) -> int:
         """A number that increases with every change."""
-        return self._revision
+        return self._store.revision
 
     @property
     def changes(self) -> list[Change]:
         """The changes since the catalogue was created, in order."""
         with self._lock:
-            return list(self._changes)
+            return list(self._store.changes)
+
+    @property
+    def index_revision(self) -> int:
+        """A number that increases with every change that searches show."""
+        with self._lock:
+            self._store.index.catch_up(self._store.index.lag)
+            return self._store.index.revision
 
     def __len__(self) -> int:
         """Return the number of entry variations, published or not."""
-        return sum(len(documents) for bucket, documents in self._buckets.items() if bucket.status == "latest")
+        with self._lock:
+            return len(self._store.all_live("latest"))
 
     def find(self, entry_id: str, language: str | None, status: VersionStatus) -> Document | None:
         """Return one entry, or None.
@@ -115,16 +97,18 @@ class Catalogue:
         :param language: its language; None means the project's primary language.
         :param status: `latest` or `published`.
         """
-        key = (entry_id.lower(), (language or self.primary_language).lower(), status)
-        return self._by_key.get(key)
+        return self._store.find(entry_id, language or self.primary_language, status)
 
-    def select(self, accept: Callable[[Bucket], bool]) -> tuple[int, list[Document]]:
-        """Return the current revision and the documents of all accepted buckets at that revision."""
+    def select(
+        self, accept: Callable[[Bucket], bool], states: Collection[State] = LIVE
+    ) -> tuple[int, list[Document]]:
+        """Return the documents of all accepted buckets, as searches find them, and the index's revision.
+
+        :param accept: whether to return the documents of a bucket.
+        :param states: `live`, `archived` and `deleted` documents.
+        """
         with self._lock:
-            accepted = sorted(bucket for bucket in self._buckets if accept(bucket))
-            return self._revision, [
-                document for bucket in accepted for document in self._buckets[bucket].values()
-            ]
+            return self.index_revision, self._store.index.select(accept, states)
 
     def entries(
         self,
@@ -136,18 +120,20 @@ class Catalogue:
     ) -> list[bytes]:
         """Return entries exactly as they are served, ordered by created time and then id.
 
+        Neither the lag of the index nor the roles of the API key matter.
+
         :param version_status: `latest` or `published`.
         :param api: the API whose JSON to return.
         :param content_type_id: only this content type; None means all.
         :param language: only this language; None means all.
         """
-        _, documents = self.select(
-            lambda bucket: (
-                bucket.status == version_status
-                and content_type_id in (None, bucket.content_type_id)
-                and language in (None, bucket.language)
-            )
-        )
+        with self._lock:
+            documents = [
+                document
+                for document in self._store.all_live(version_status)
+                if content_type_id in (None, document.content_type_id)
+                and language in (None, document.language)
+            ]
         documents.sort(
             key=lambda document: (instant(*document.values("sys.version.created")) or 0, *document.key)
         )
@@ -157,12 +143,16 @@ class Catalogue:
         """Return a document's JSON as an API serves it."""
         if api == "management":
             return document.management
-        revision = self._revision
-        body = self._delivery_cache.get(document)
+        with self._lock:
+            revision = self.revision
+            if revision != self._delivery_revision:
+                self._delivery_cache.clear()
+                self._delivery_revision = revision
+            body = self._delivery_cache.get(document)
         if body is None:
             body = self.delivery.render(document)
             with self._lock:
-                if revision == self._revision:
+                if revision == self.revision:
                     self._delivery_cache[document] = body
         return body
 
@@ -190,7 +180,7 @@ class Catalogue:
         content_type = self.content_types[content_type_id]
         language = language or self.primary_language
         entry_id = entry_id or str(uuid.uuid4())
-        moment = at or timestamp(datetime.now(UTC))
+        moment = at or _now()
         values = {**{field["id"]: None for field in content_type["fields"]}, **fields}
         with self._lock:
             if self.find(entry_id, language, "latest"):
@@ -209,8 +199,8 @@ class Catalogue:
                 published=moment if publish else None,
                 version="1.0" if publish else "0.1",
             )
-            self._recycle_bin.pop((entry_id.lower(), language.lower()), None)
-            self._store(entry)
+            self._store.take((entry_id.lower(), language.lower()))
+            self._save(entry)
             self._update_languages(entry_id)
         return entry_id
 
@@ -232,22 +222,13 @@ class Catalogue:
         :param at: ISO time of the save; None means now.
         :raises KeyError: the entry does not exist.
         """
-        moment = at or timestamp(datetime.now(UTC))
+        moment = at or _now()
         with self._lock:
             entry = self._latest(entry_id, language)
-            entry.update(fields)
-            content_type = self.content_types[entry["sys"]["contentTypeId"]]
-            for name in ("entryTitle", "entryDescription"):
-                source = content_type.get(f"{name}Field")
-                if source:
-                    entry[name] = entry.get(source)
-            version = entry["sys"]["version"]
-            major, _, minor = version["versionNo"].partition(".")
-            version.update(modified=moment, versionNo=f"{major}.{int(minor) + 1}")
-            _set_workflow_state(entry, "draft", "sysUpdate", moment)
+            lifecycle.save(entry, fields, self.content_types[entry["sys"]["contentTypeId"]], moment)
             if publish:
-                _publish(entry, moment)
-            self._store(entry)
+                lifecycle.publish(entry, moment)
+            self._save(entry)
 
     def publish(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
         """Publish the latest version of an entry.
@@ -259,66 +240,97 @@ class Catalogue:
         """
         with self._lock:
             entry = self._latest(entry_id, language)
-            _publish(entry, at or timestamp(datetime.now(UTC)))
-            self._store(entry)
+            lifecycle.publish(entry, at or _now())
+            self._save(entry)
 
-    def unpublish(self, entry_id: str, *, language: str | None = None) -> None:
+    def unpublish(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
         """Unpublish an entry; its latest version stays as a draft.
 
         :param entry_id: its id.
         :param language: its language; None means the project's primary language.
+        :param at: ISO time of unpublishing; None means now.
         :raises KeyError: the entry does not exist.
         """
         with self._lock:
             entry = self._latest(entry_id, language)
-            _set_workflow_state(entry, "draft", "sysUnpublish", timestamp(datetime.now(UTC)))
-            entry["sys"]["isPublished"] = False
-            entry["sys"]["version"].update(published=None, publishedBy=None)
+            lifecycle.unpublish(entry, at or _now())
             published = self.find(entry_id, language, "published")
             if published:
-                self._drop(published)
-            self._put(Document.of(entry, "latest"))
+                self._store.drop(published)
+            self._store.put(Document.of(entry, "latest"))
 
-    def delete(self, entry_id: str, *, language: str | None = None) -> None:
-        """Move one variation of an entry, or all of them, to the recycle bin.
+    def delete(
+        self, entry_id: str, *, language: str | None = None, permanent: bool = False, at: str | None = None
+    ) -> None:
+        """Delete one variation of an entry, or all of them. Archived entries can be deleted, too.
 
         :param entry_id: its id.
         :param language: the variation to delete; None means all.
+        :param permanent: delete it for good, also from the recycle bin, instead of moving it there.
+        :param at: ISO time of the deletion; None means now.
         :raises KeyError: the entry does not exist.
         """
+        moment = at or _now()
         with self._lock:
-            deleted = [
-                document
-                for document in self._variations(entry_id)
-                if language is None or document.language.lower() == language.lower()
-            ]
-            if not deleted:
+            codes = self._languages(language)
+            found = self._store.live(entry_id, codes, "latest")
+            found += self._store.removed(entry_id, codes, "archived")
+            if permanent:
+                found += self._store.removed(entry_id, codes, "deleted")
+            if not found:
                 raise KeyError(entry_id)
-            for document in deleted:
-                self._recycle_bin.setdefault(document.key, []).append(document)
-            for document in deleted:
-                self._drop(document)
+            for document in found:
+                self._store.take(document.key)
+                if not permanent:
+                    entry = document.entry()
+                    lifecycle.delete(entry, moment)
+                    self._store.put_removed(Document.of(entry, "latest"), "deleted")
             self._update_languages(entry_id)
 
-    def restore(self, entry_id: str, *, language: str | None = None) -> None:
-        """Restore one variation of an entry, or all of them, from the recycle bin, unchanged.
+    def restore(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
+        """Restore one variation of an entry, or all of them, from the recycle bin, as a draft.
 
-        How the real service restores versions is unknown (docs/contensis-api.md). Unchanged times are the
-        hardest case for an incremental export.
+        Its `created` and `modified` times do not change. Whether the real service changes them is unknown:
+        this is the hardest case for an incremental export.
 
         :param entry_id: its id.
         :param language: the variation to restore; None means all.
-        :raises KeyError: the recycle bin does not hold it.
+        :param at: ISO time of restoring; None means now.
+        :raises KeyError: the recycle bin does not hold it, or has held it for more than 90 days.
         """
+        self._bring_back(entry_id, language, "deleted", "sysRestore", at or _now())
+
+    def archive(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
+        """Archive one variation of an entry, or all of them. Archived entries are not published.
+
+        :param entry_id: its id.
+        :param language: the variation to archive; None means all.
+        :param at: ISO time of archiving; None means now.
+        :raises KeyError: the entry does not exist.
+        """
+        moment = at or _now()
         with self._lock:
-            codes = [language] if language else self.project["supportedLanguages"]
-            keys = [(entry_id.lower(), code.lower()) for code in codes]
-            documents = [document for key in keys for document in self._recycle_bin.pop(key, ())]
-            if not documents:
+            found = self._store.live(entry_id, self._languages(language), "latest")
+            if not found:
                 raise KeyError(entry_id)
-            for document in documents:
-                self._put(document)
+            for document in found:
+                self._store.take(document.key)
+                entry = document.entry()
+                lifecycle.archive(entry, moment)
+                self._store.put_removed(Document.of(entry, "latest"), "archived")
             self._update_languages(entry_id)
+
+    def unarchive(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
+        """Return one variation of an entry, or all of them, from the archive, as a draft.
+
+        Its `created` and `modified` times do not change, as in `restore`.
+
+        :param entry_id: its id.
+        :param language: the variation to return; None means all.
+        :param at: ISO time of the change; None means now.
+        :raises KeyError: the archive does not hold it.
+        """
+        self._bring_back(entry_id, language, "archived", "sysUnarchive", at or _now())
 
     def _latest(self, entry_id: str, language: str | None) -> dict[str, Any]:
         document = self.find(entry_id, language, "latest")
@@ -327,68 +339,52 @@ class Catalogue:
         entry: dict[str, Any] = document.entry()
         return entry
 
-    def _variations(self, entry_id: str) -> list[Document]:
-        found = (
-            self.find(entry_id, language, status)
-            for language in self.project["supportedLanguages"]
-            for status in VERSION_STATUSES
-        )
-        return [document for document in found if document]
+    def _languages(self, language: str | None) -> Sequence[str]:
+        return [language] if language else self.project["supportedLanguages"]
 
-    def _store(self, entry: dict[str, Any]) -> None:
+    def _bring_back(self, entry_id: str, language: str | None, state: State, event: str, moment: str) -> None:
+        with self._lock:
+            documents = self._store.removed(entry_id, self._languages(language), state)
+            if state == "deleted":
+                documents = [document for document in documents if not _has_expired(document, moment)]
+            if not documents:
+                raise KeyError(entry_id)
+            for document in documents:
+                self._store.drop_removed(document)
+                entry = document.entry()
+                lifecycle.bring_back(entry, event, moment)
+                self._store.put(Document.of(entry, "latest"))
+            self._update_languages(entry_id)
+
+    def _save(self, entry: dict[str, Any]) -> None:
         """Store an entry as the latest version and, if it is published, as the published version."""
         sys = entry["sys"]
         older = self.find(sys["id"], sys["language"], "published")
         complete = sys["workflow"]["state"] == "versionComplete"
         sys["isPublished"] = complete or older is not None
         latest = Document.of(entry, "latest")
-        self._put(latest)
+        self._store.put(latest)
         if complete:
-            self._put(latest.with_status("published"))
+            self._store.put(latest.with_status("published"))
 
     def _update_languages(self, entry_id: str) -> None:
-        """Update the list of available languages in every variation."""
-        documents = self._variations(entry_id)
-        available = sorted({document.language for document in documents})
-        for document in documents:
+        """Update the lists of languages in every variation."""
+        codes = self._languages(None)
+        live = self._store.live(entry_id, codes, *VERSION_STATUSES)
+        archived, deleted = (self._store.removed(entry_id, codes, state) for state in REMOVED)
+        languages = [{document.language for document in group} for group in (live, archived, deleted)]
+        for document in (*live, *archived, *deleted):
             entry = document.entry()
-            supported = self.content_types[entry["sys"]["contentTypeId"]]["supportedLanguages"]
-            entry["sys"]["availableLanguages"] = available
-            entry["sys"]["unavailableLanguages"] = [code for code in supported if code not in available]
-            self._put(Document.of(entry, document.status))
-
-    def _put(self, document: Document) -> None:
-        bucket = _bucket(document)
-        entry_id, language = document.key
-        self._buckets.setdefault(bucket, {})[entry_id] = document
-        self._by_key[entry_id, language, document.status] = document
-        self._record_change(document, document)
-
-    def _drop(self, document: Document) -> None:
-        entry_id, language = document.key
-        del self._buckets[_bucket(document)][entry_id]
-        del self._by_key[entry_id, language, document.status]
-        self._record_change(document, None)
-
-    def _record_change(self, document: Document, current: Document | None) -> None:
-        self._revision += 1
-        self._changes.append(Change(self._revision, document.key, document.status, current))
-        self._delivery_cache.clear()
+            supported = self.content_types[document.content_type_id]["supportedLanguages"]
+            lifecycle.set_languages(entry, supported, *languages)
+            self._store.replace(document, entry)
 
 
-def _bucket(document: Document) -> Bucket:
-    return Bucket(document.status, document.content_type_id, document.data_format, document.language)
+def _now() -> str:
+    return timestamp(datetime.now(UTC))
 
 
-def _set_workflow_state(entry: dict[str, Any], state: str, event: str, moment: str) -> None:
-    workflow = entry["sys"]["workflow"]
-    workflow["transition"].update({"from": workflow["state"], "event": event, "invoked": moment})
-    workflow.update(state=state, allowedEvents=WORKFLOW_EVENTS[state])
-
-
-def _publish(entry: dict[str, Any], moment: str) -> None:
-    """Publish a version. Publishing does not change its `modified` time (docs/contensis-api.md)."""
-    version = entry["sys"]["version"]
-    major = int(version["versionNo"].partition(".")[0])
-    version.update(published=moment, publishedBy=version["modifiedBy"], versionNo=f"{major + 1}.0")
-    _set_workflow_state(entry, "versionComplete", "publish", moment)
+def _has_expired(document: Document, moment: str) -> bool:
+    """Return whether a document has been in the recycle bin for too long to be restored."""
+    [deleted] = document.values("sys.version.deleted")
+    return (instant(moment) or 0) - (instant(deleted) or 0) > RECYCLE_BIN_DAYS * _TICKS_PER_DAY

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _READS = frozenset({"search", "list", "entry"})
 _MILLION = 1_000_000
 
-EDITS = ("create", "save", "publish", "unpublish", "delete", "restore")
+EDITS = ("create", "save", "publish", "unpublish", "delete", "restore", "archive", "unarchive")
 _FIRST_EDIT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 # Edits come in pairs with the same time.
 _EDIT_INTERVAL = timedelta(milliseconds=5)
 
 
 class Editors:
-    """Editors who create, save, publish, unpublish, delete and restore entries, for `Sandbox(faults=…)`.
+    """Editors who create, save, publish, delete, archive and restore entries, for `Sandbox(faults=…)`.
 
     They edit before each response, so between the pages a client reads. The kind of edit and its entry depend
     on the seed, the request and its occurrence number. If an edit is not possible for that entry, the next
@@ -37,7 +37,7 @@ class Editors:
     :param catalogue: the content they edit.
     :param seed: a different seed gives different edits.
     :param rate: edits before each response; 0.1 means one before about every tenth.
-    :param shares: the relative frequency of each edit, by name; None means all six are equally frequent.
+    :param shares: the relative frequency of each edit, by name; None means all are equally frequent.
     :raises ValueError: an edit in `shares` does not exist.
     """
 
@@ -63,6 +63,8 @@ class Editors:
             "unpublish": self._unpublish,
             "delete": self._delete,
             "restore": self._restore,
+            "archive": self._archive,
+            "unarchive": self._unarchive,
         }
         self._lock = threading.Lock()
 
@@ -137,19 +139,30 @@ class Editors:
     def _unpublish(self, key: tuple[str, str], _: Draw) -> bool:
         if self._catalogue.find(*key, "published") is None:
             return False
-        self._catalogue.unpublish(key[0], language=key[1])
+        self._catalogue.unpublish(key[0], language=key[1], at=self._now())
         return True
 
     def _delete(self, key: tuple[str, str], draw: Draw) -> bool:
-        """Delete one variation of an entry, or all of them."""
+        """Delete one variation of an entry, or all of them; one deletion in four is permanent."""
         if self._catalogue.find(*key, "latest") is None:
             return False
-        self._catalogue.delete(key[0], language=key[1] if draw.below(2) else None)
+        language = key[1] if draw.below(2) else None
+        self._catalogue.delete(key[0], language=language, permanent=draw.below(4) == 0, at=self._now())
         return True
 
     def _restore(self, key: tuple[str, str], _: Draw) -> bool:
+        return self._is_possible(self._catalogue.restore, key)
+
+    def _archive(self, key: tuple[str, str], _: Draw) -> bool:
+        return self._is_possible(self._catalogue.archive, key)
+
+    def _unarchive(self, key: tuple[str, str], _: Draw) -> bool:
+        return self._is_possible(self._catalogue.unarchive, key)
+
+    def _is_possible(self, edit: Callable[..., None], key: tuple[str, str]) -> bool:
+        """Make an edit of a variation, and return whether it was in the state for it."""
         try:
-            self._catalogue.restore(key[0], language=key[1])
+            edit(key[0], language=key[1], at=self._now())
         except KeyError:
             return False
         return True

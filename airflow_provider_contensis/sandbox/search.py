@@ -9,10 +9,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import asin, cos, radians, sin, sqrt
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from airflow_provider_contensis.sandbox.catalogue import BUCKET_PATHS, Catalogue
 from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, instant, plain, strings
+from airflow_provider_contensis.sandbox.index import BUCKET_PATHS, LIVE, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from airflow_provider_contensis.sandbox.catalogue import Catalogue
 
 
 class QueryError(ValueError):
@@ -129,22 +134,30 @@ class Search:
         self._results: OrderedDict[str, tuple[int, list[Document]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, where: object, order: Order, default_status: VersionStatus) -> list[Document]:
+    def find(
+        self,
+        where: object,
+        order: Order,
+        default_status: VersionStatus,
+        *,
+        states: Collection[State] = LIVE,
+    ) -> list[Document]:
         """Return all matching documents, in order. The list is shared: do not modify it.
 
         :param where: as for `compile_where`.
         :param order: as returned by `parse_order`.
         :param default_status: the version status if the query has none.
+        :param states: `live`, `archived` and `deleted` documents.
         :raises QueryError: the service would reject the query.
         """
-        query = json.dumps([where, order, default_status], sort_keys=True)
+        query = json.dumps([where, order, default_status, sorted(states)], sort_keys=True)
         # One thread computes a new result; other threads wait for it.
         with self._lock:
             cached = self._results.get(query)
-            if cached and cached[0] == self._catalogue.revision:
+            if cached and cached[0] == self._catalogue.index_revision:
                 self._results.move_to_end(query)
                 return cached[1]
-            revision, documents = self._compute(where, order, default_status)
+            revision, documents = self._compute(where, order, default_status, states)
             self._results[query] = (revision, documents)
             self._results.move_to_end(query)
             if len(self._results) > self._cache_size:
@@ -152,7 +165,11 @@ class Search:
             return documents
 
     def _compute(
-        self, where: object, order: Order, default_status: VersionStatus
+        self,
+        where: object,
+        order: Order,
+        default_status: VersionStatus,
+        states: Collection[State],
     ) -> tuple[int, list[Document]]:
         clauses = compile_where(where)
         if not any("sys.versionStatus" in clause.fields for clause in clauses):
@@ -161,7 +178,7 @@ class Search:
         coarse = [clause.accepts for clause in clauses if clause.fields <= set(BUCKET_PATHS)]
         fine = [clause.accepts for clause in clauses if not clause.fields <= set(BUCKET_PATHS)]
         revision, documents = self._catalogue.select(
-            lambda bucket: all(accepts(bucket) for accepts in coarse)
+            lambda bucket: all(accepts(bucket) for accepts in coarse), states
         )
         if fine:
             documents = [item for item in documents if all(accepts(item) for accepts in fine)]

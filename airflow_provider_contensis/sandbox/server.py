@@ -11,11 +11,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, Call, error_response
+from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, error_response
 from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.identity import SCOPES, Client, ExpiresIn, Identity
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
+from airflow_provider_contensis.sandbox.options import Call
 from airflow_provider_contensis.sandbox.wire import Server, compress
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Sandbox:
     """A Contensis environment on this machine. Use it as a context manager, or call `start` and `stop`.
 
     Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
-    here, `forbidden`, `beyond_window` and `cap_total_count` on `api`, `token_lifetime`, `expires_in` and
-    `refused_status` on `identity`.
+    here, `forbidden`, `beyond_window` and `cap_total_count`
+    on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`.
 
     :param catalogue: the content: one project or several; None means the ISO lists (`iso_catalogue`).
     :param host: the loopback address to listen on.

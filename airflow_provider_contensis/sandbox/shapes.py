@@ -17,6 +17,7 @@ WORKFLOW_EVENTS = {
         "versionComplete.sysArchive",
         "versionComplete.sysUnpublish",
     ],
+    "archived": ["archived.sysDelete", "archived.sysUnarchive"],
 }
 _NAMESPACE = uuid.UUID("6f1d8a52-0c0e-4f0a-9a57-5a1f1e0a7c31")
 _CREATED = "2019-01-07T08:00:00.5Z"
@@ -93,7 +94,7 @@ def new_content_type(
         "description": {language: description} if description else {},
         "entryTitleField": title_field,
         "entryDescriptionField": description_field,
-        "fields": [{**field, "name": {language: field["name"]}, "groupId": "main"} for field in fields],
+        "fields": [localise_field(field, language) for field in fields],
         "defaultLanguage": language,
         "supportedLanguages": list(project["supportedLanguages"]),
         "workflowId": "contensisEntryBasic",
@@ -133,6 +134,17 @@ def new_field(
         "validations": {rule: {"message": None, **details} for rule, details in validations.items()},
         "editor": None,
     }
+
+
+def localise_field(field: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """Return a field as a content type holds it. A field that comes from one does not change.
+
+    :param field: the field, as `new_field` returns it or as a content type holds it.
+    :param language: the language of its display name.
+    """
+    name = field["name"]
+    localised = name if isinstance(name, dict) else {language: name}
+    return {**field, "name": localised, "groupId": field.get("groupId", "main")}
 
 
 def link(entry_id: str, content_type_id: str, language: str) -> dict[str, Any]:

@@ -48,6 +48,15 @@ def test_shares_limit_kinds_of_edit() -> None:
         Editors(films, 0, 1, {"shred": 1})
 
 
+def test_deletions_are_permanent_or_can_be_restored() -> None:
+    films, editors = read_with_edits(8, rate=2, shares={"delete": 1, "create": 2})
+    with Sandbox(films) as sandbox:
+        page = Client(sandbox).search([], includeDeleted=True).json()
+    left = page["totalCount"]
+    assert editors.made["delete"] > 10
+    assert len(films) < left < len(make_films()) + editors.made["create"]
+
+
 def test_requests_other_than_entry_reads_cause_no_edits() -> None:
     films = make_films()
     editors = Editors(films, 0, 5)

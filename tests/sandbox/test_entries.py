@@ -224,8 +224,6 @@ def test_edits_appear_in_next_response() -> None:
         films.unpublish(added)
         assert published() == before
         assert client.get(f"/entries/{added}").json()["sys"]["isPublished"] is False
-        films.delete(added)
-        assert client.get(f"/entries/{added}").status_code == 404
         assert films.revision > revision
 
 
@@ -295,40 +293,3 @@ def test_responses_are_consistent_during_edits() -> None:
             done.set()
             for editor in editors:
                 editor.join(5)
-
-
-def _content(catalogue: Catalogue) -> dict[tuple[str, str, str], bytes]:
-    _, documents = catalogue.select(lambda _: True)
-    return {(*document.key, document.status): document.management for document in documents}
-
-
-def test_restore_returns_deleted_entry_unchanged() -> None:
-    films = make_films()
-    before = _content(films)
-    [bilingual] = [key[0] for key in before if key[1] == "cy" and key[2] == "latest"]
-    films.delete(bilingual)
-    assert not any(films.find(bilingual, language, "latest") for language in ("en-GB", "cy"))
-    films.restore(bilingual)
-    assert _content(films) == before
-    with pytest.raises(KeyError):
-        films.restore(bilingual)
-
-
-def test_restore_of_one_language_leaves_others_deleted() -> None:
-    films = make_films()
-    [bilingual] = [key[0] for key in _content(films) if key[1] == "cy" and key[2] == "latest"]
-    films.delete(bilingual)
-    films.restore(bilingual, language="cy")
-    welsh = films.find(bilingual, "cy", "published")
-    assert welsh is not None
-    assert welsh.entry()["sys"]["availableLanguages"] == ["cy"]
-    assert films.find(bilingual, "en-GB", "published") is None
-
-
-def test_deleted_entry_does_not_overwrite_new_one_with_same_id() -> None:
-    films = make_films()
-    added = films.add("film", {"title": "First"})
-    films.delete(added)
-    films.add("film", {"title": "Second"}, entry_id=added)
-    with pytest.raises(KeyError):
-        films.restore(added)
