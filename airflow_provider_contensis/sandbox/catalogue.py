@@ -79,11 +79,31 @@ class Catalogue:
             return list(self._store.changes)
 
     @property
+    def index_lag(self) -> float:
+        """Seconds until searches and lists show a change; a get by id shows it at once.
+
+        0 by default. With `math.inf`, searches show no change before `refresh_index`.
+        """
+        return self._store.index.lag
+
+    @index_lag.setter
+    def index_lag(self, seconds: float) -> None:
+        with self._lock:
+            # What is due with the old lag stays visible.
+            self._store.index.catch_up(self._store.index.lag)
+            self._store.index.lag = seconds
+
+    @property
     def index_revision(self) -> int:
         """A number that increases with every change that searches show."""
         with self._lock:
             self._store.index.catch_up(self._store.index.lag)
             return self._store.index.revision
+
+    def refresh_index(self) -> None:
+        """Show all changes so far in searches and lists, whatever the lag."""
+        with self._lock:
+            self._store.index.catch_up(0)
 
     def __len__(self) -> int:
         """Return the number of entry variations, published or not."""

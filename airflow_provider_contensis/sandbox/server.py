@@ -40,7 +40,8 @@ class Sandbox:
 
     Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
     here, `forbidden`, `beyond_window` and `cap_total_count`
-    on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`.
+    on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`, and `index_lag` on
+    `catalogue`.
 
     :param catalogue: the content: one project or several; None means the ISO lists (`iso_catalogue`).
     :param host: the loopback address to listen on.
