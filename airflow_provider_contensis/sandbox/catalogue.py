@@ -352,6 +352,47 @@ class Catalogue:
         """
         self._bring_back(entry_id, language, "archived", "sysUnarchive", at or _now())
 
+    def update_content_type(
+        self, content_type_id: str, fields: Iterable[Mapping[str, Any]], *, at: str | None = None
+    ) -> None:
+        """Publish a new version of a content type, with other fields.
+
+        All its entries change at once: they have null in new fields and lose removed ones. Their versions and
+        times do not change.
+
+        :param content_type_id: its id.
+        :param fields: all of its fields, as `new_field` returns them or as the content type holds them.
+        :param at: ISO time of the change; None means now.
+        :raises KeyError: the content type does not exist.
+        """
+        with self._lock:
+            old = self.content_types[content_type_id]
+            new = lifecycle.redefine(old, fields, at or _now())
+            self.content_types[content_type_id] = new
+            old_ids, new_ids = ([field["id"] for field in item["fields"]] for item in (old, new))
+            for document in self._store.all():
+                if document.content_type_id == content_type_id:
+                    self._store.replace(document, lifecycle.conform(document.entry(), old_ids, new_ids))
+
+    def add_language(self, language: str) -> None:
+        """Add a language to the project and its content types.
+
+        `sys.unavailableLanguages` of all entries gets longer; their versions and times do not change.
+
+        :param language: its code, such as `fr`.
+        :raises ValueError: the project has the language already.
+        """
+        with self._lock:
+            supported = self.project["supportedLanguages"]
+            if language.lower() in [code.lower() for code in supported]:
+                raise ValueError(f"Project {self.project_id} has {language} already")
+            self.project["supportedLanguages"] = [*supported, language]
+            for content_type_id, item in self.content_types.items():
+                languages = [*item["supportedLanguages"], language]
+                self.content_types[content_type_id] = {**item, "supportedLanguages": languages}
+            for entry_id in {document.key[0] for document in self._store.all()}:
+                self._update_languages(entry_id)
+
     def _latest(self, entry_id: str, language: str | None) -> dict[str, Any]:
         document = self.find(entry_id, language, "latest")
         if document is None:

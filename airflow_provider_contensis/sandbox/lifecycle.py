@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.sandbox.shapes import WORKFLOW_EVENTS
+from airflow_provider_contensis.sandbox.shapes import WORKFLOW_EVENTS, localise_field
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -72,6 +72,33 @@ def set_languages(
         archivedLanguages=sorted(archived),
         deletedLanguages=sorted(deleted),
     )
+
+
+def conform(entry: Mapping[str, Any], old: Collection[str], new: Collection[str]) -> dict[str, Any]:
+    """Return an entry after its content type changed: new fields are null, and removed ones are gone.
+
+    :param old: the ids of the fields before the change.
+    :param new: the ids of the fields after it.
+    """
+    fields = {name: entry.get(name) for name in new}
+    return fields | {name: value for name, value in entry.items() if name not in old and name not in new}
+
+
+def redefine(
+    content_type: Mapping[str, Any], fields: Iterable[Mapping[str, Any]], moment: str
+) -> dict[str, Any]:
+    """Return the next published version of a content type, with other fields."""
+    old = content_type["version"]
+    version = old | {
+        "modified": moment,
+        "published": moment,
+        "versionNo": f"{int(old['versionNo'].partition('.')[0]) + 1}.0",
+    }
+    return {
+        **content_type,
+        "version": version,
+        "fields": [localise_field(field, content_type["defaultLanguage"]) for field in fields],
+    }
 
 
 def _withdraw(entry: dict[str, Any], state: str, event: str, moment: str) -> None:
