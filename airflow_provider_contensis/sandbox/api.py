@@ -7,7 +7,7 @@ import itertools
 import random
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from urllib.parse import unquote
 
 from airflow_provider_contensis.sandbox.delivery import UNRESOLVED
@@ -85,6 +85,9 @@ class Api:
     :param catalogues: the projects to serve.
     :param identity: issues and checks the tokens.
     :param forbidden: answer every call with 403, as for a key without a role.
+    :param hidden_types: ids of content types that the API key has no role for: neither they nor their entries
+        are served.
+    :param hidden_status: the status of a get of something hidden: 404, as if it did not exist, or 403.
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000; the search engine may do the same.
     :param seed: makes the order of unordered results repeatable.
@@ -96,11 +99,15 @@ class Api:
         identity: Identity,
         *,
         forbidden: bool = False,
+        hidden_types: Collection[str] = (),
+        hidden_status: Literal[403, 404] = 404,
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
         seed: int = 0,
     ) -> None:
         self.forbidden = forbidden
+        self.hidden_types = hidden_types
+        self.hidden_status = hidden_status
         self.beyond_window = beyond_window
         self.cap_total_count = cap_total_count
         self._identity = identity
@@ -150,7 +157,9 @@ class Api:
             [
                 item
                 for item in list(catalogue.content_types.values())
-                if wanted in ("", item["dataFormat"].lower()) and _is_in_api(call, item)
+                if wanted in ("", item["dataFormat"].lower())
+                and _is_in_api(call, item)
+                and not self._is_hidden(item["id"])
             ],
         )
 
@@ -182,6 +191,8 @@ class Api:
         found = [catalogue.find(entry_id, language, status) for status in statuses]
         for document in found:
             if document and (not version or document.values("sys.version.versionNo") == (version,)):
+                if self._is_hidden(document.content_type_id):
+                    self._refuse_hidden(f"entry with ID '{entry_id}'")
                 return _response(call, self._renderer(call, catalogue)(document))
         raise ApiError(404, f"The specified entry with ID '{entry_id}' does not exist")
 
@@ -235,8 +246,21 @@ class Api:
         wanted = call.path_params[name].lower()
         for content_type in list(catalogue.content_types.values()):
             if content_type["id"].lower() == wanted and _is_in_api(call, content_type):
+                if self._is_hidden(content_type["id"]):
+                    self._refuse_hidden(f"content type with ID '{call.path_params[name]}'")
                 return content_type
         raise ApiError(404, f"The specified content type with ID '{call.path_params[name]}' does not exist")
+
+    def _hidden_types(self) -> frozenset[str]:
+        return frozenset(content_type_id.lower() for content_type_id in tuple(self.hidden_types))
+
+    def _is_hidden(self, content_type_id: str) -> bool:
+        return content_type_id.lower() in self._hidden_types()
+
+    def _refuse_hidden(self, what: str) -> NoReturn:
+        if self.hidden_status == 403:
+            raise ApiError(403, _NOT_PERMITTED)
+        raise ApiError(404, f"The specified {what} does not exist")
 
     def _find(
         self,
@@ -250,7 +274,9 @@ class Api:
         """Search. Without an order, equal entries come in a new order each time (docs/contensis-api.md)."""
         default_status: VersionStatus = "latest" if call.api == "management" else "published"
         try:
-            documents = search.find(where, order, default_status, states=states)
+            documents = search.find(
+                where, order, default_status, states=states, hidden_types=self._hidden_types()
+            )
         except QueryError as error:
             raise ApiError(422, str(error), error.field) from None
         if order:

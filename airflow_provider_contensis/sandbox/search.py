@@ -141,6 +141,7 @@ class Search:
         default_status: VersionStatus,
         *,
         states: Collection[State] = LIVE,
+        hidden_types: Collection[str] = (),
     ) -> list[Document]:
         """Return all matching documents, in order. The list is shared: do not modify it.
 
@@ -148,16 +149,19 @@ class Search:
         :param order: as returned by `parse_order`.
         :param default_status: the version status if the query has none.
         :param states: `live`, `archived` and `deleted` documents.
+        :param hidden_types: ids of the content types to leave out, in lower case.
         :raises QueryError: the service would reject the query.
         """
-        query = json.dumps([where, order, default_status, sorted(states)], sort_keys=True)
+        query = json.dumps(
+            [where, order, default_status, sorted(states), sorted(hidden_types)], sort_keys=True
+        )
         # One thread computes a new result; other threads wait for it.
         with self._lock:
             cached = self._results.get(query)
             if cached and cached[0] == self._catalogue.index_revision:
                 self._results.move_to_end(query)
                 return cached[1]
-            revision, documents = self._compute(where, order, default_status, states)
+            revision, documents = self._compute(where, order, default_status, states, hidden_types)
             self._results[query] = (revision, documents)
             self._results.move_to_end(query)
             if len(self._results) > self._cache_size:
@@ -170,6 +174,7 @@ class Search:
         order: Order,
         default_status: VersionStatus,
         states: Collection[State],
+        hidden_types: Collection[str],
     ) -> tuple[int, list[Document]]:
         clauses = compile_where(where)
         if not any("sys.versionStatus" in clause.fields for clause in clauses):
@@ -178,7 +183,11 @@ class Search:
         coarse = [clause.accepts for clause in clauses if clause.fields <= set(BUCKET_PATHS)]
         fine = [clause.accepts for clause in clauses if not clause.fields <= set(BUCKET_PATHS)]
         revision, documents = self._catalogue.select(
-            lambda bucket: all(accepts(bucket) for accepts in coarse), states
+            lambda bucket: (
+                bucket.content_type_id.lower() not in hidden_types
+                and all(accepts(bucket) for accepts in coarse)
+            ),
+            states,
         )
         if fine:
             documents = [item for item in documents if all(accepts(item) for accepts in fine)]

@@ -8,7 +8,7 @@ import random
 import threading
 from collections import Counter, deque
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, error_response
@@ -39,7 +39,7 @@ class Sandbox:
     """A Contensis environment on this machine. Use it as a context manager, or call `start` and `stop`.
 
     Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
-    here, `forbidden`, `beyond_window` and `cap_total_count`
+    here, `forbidden`, `hidden_types`, `hidden_status`, `beyond_window` and `cap_total_count`
     on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`, and `index_lag` on
     `catalogue`.
 
@@ -57,6 +57,10 @@ class Sandbox:
     :param refused_status: the response status for wrong credentials. The vendor's docs say 400 in an example
         and 401 in the text.
     :param forbidden: answer every API call with 403, as for a key without a role.
+    :param hidden_types: ids of content types that the API key has no role for: neither they nor their entries
+        are served.
+    :param hidden_status: the status of a get of something hidden: 404, as if it did not exist, or 403. The
+        vendor's docs allow both.
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000.
     :param latency: seconds of delay before each API response.
@@ -84,6 +88,8 @@ class Sandbox:
         expires_in: object = ExpiresIn.TRUTHFUL,
         refused_status: int = 400,
         forbidden: bool = False,
+        hidden_types: Collection[str] = (),
+        hidden_status: Literal[403, 404] = 404,
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
         latency: float = 0.0,
@@ -111,6 +117,8 @@ class Sandbox:
             self.catalogues,
             self.identity,
             forbidden=forbidden,
+            hidden_types=hidden_types,
+            hidden_status=hidden_status,
             beyond_window=beyond_window,
             cap_total_count=cap_total_count,
             seed=seed,
