@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from urllib.parse import unquote
 
+from airflow_provider_contensis.sandbox.aggregations import aggregate
 from airflow_provider_contensis.sandbox.delivery import UNRESOLVED
 from airflow_provider_contensis.sandbox.documents import (
     VERSION_STATUSES,
@@ -22,6 +23,7 @@ from airflow_provider_contensis.sandbox.messages import Response
 from airflow_provider_contensis.sandbox.options import (
     ApiError,
     Call,
+    aggregations_of,
     order_of,
     parse_body,
     parse_fields,
@@ -90,6 +92,7 @@ class Api:
     :param hidden_status: the status of a get of something hidden: 404, as if it did not exist, or 403.
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000; the search engine may do the same.
+    :param aggregations: answer `aggregations`; otherwise they are ignored, as an older service might do.
     :param seed: makes the order of unordered results repeatable.
     """
 
@@ -103,6 +106,7 @@ class Api:
         hidden_status: Literal[403, 404] = 404,
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
+        aggregations: bool = True,
         seed: int = 0,
     ) -> None:
         self.forbidden = forbidden
@@ -110,6 +114,7 @@ class Api:
         self.hidden_status = hidden_status
         self.beyond_window = beyond_window
         self.cap_total_count = cap_total_count
+        self.aggregations = aggregations
         self._identity = identity
         self._projects = {item.project_id.lower(): (item, Search(item)) for item in catalogues}
         self._seed = seed
@@ -199,7 +204,7 @@ class Api:
     def list_entries(self, call: Call) -> Response:
         """Answer `GET …/entries` and `GET …/contenttypes/{ct}/entries`."""
         catalogue, search = self._project(call)
-        _reject_unsupported(call.query)
+        _reject_zenql(call.query)
         where: list[dict[str, Any]] = [
             {"field": "sys.versionStatus", "equalTo": version_status(call)},
             {"field": "sys.language", "equalTo": call.query.get("language") or catalogue.primary_language},
@@ -220,7 +225,7 @@ class Api:
         """Answer `GET` and `POST …/entries/search`."""
         catalogue, search = self._project(call)
         options = parse_body(call) if call.method == "POST" else parse_query(call.query)
-        _reject_unsupported(options)
+        _reject_zenql(options)
         where, order = options.get("where"), order_of(options.get("orderby"))
         # Delivery never shows archived or deleted entries (docs/contensis-api.md).
         states = parse_states(options) if call.api == "management" else LIVE
@@ -294,6 +299,10 @@ class Api:
         index = parse_integer(options, "pageIndex", 0, 0, None)
         size = parse_integer(options, "pageSize", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
         render = self._renderer(call, catalogue, options.get("fields"))
+        counts = {
+            each.name: aggregate(documents, each)
+            for each in (aggregations_of(options) if self.aggregations else ())
+        }
         first, last = index * size, (index + 1) * size
         total = len(documents)
         if last > RESULT_WINDOW and self.beyond_window != "serve":
@@ -312,7 +321,8 @@ class Api:
             f'"pageCount":{-(-total // size)},"items":['
         )
         items = b",".join([render(document) for document in documents[first:last]])
-        body = b"".join((prefix.encode(), items, b"]}"))
+        suffix = b',"aggregations":' + encode(counts) if counts else b""
+        body = b"".join((prefix.encode(), items, b"]", suffix, b"}"))
         if call.api == "management":
             return _response(call, body)
         return _response(call, body, {"content-type": "application/json", "etag": _etag(body)})
@@ -370,11 +380,10 @@ def _is_in_api(call: Call, content_type: Mapping[str, Any]) -> bool:
     return call.api == "management" or bool(content_type.get("includeInDelivery", True))
 
 
-def _reject_unsupported(options: Mapping[str, Any]) -> None:
-    """Reject what the sandbox does not support: ignoring it would answer a different query."""
-    for name in ("zenql", "aggregations"):
-        if options.get(name):
-            raise ApiError(422, f"The sandbox does not speak '{name}': use 'where' in a search", name)
+def _reject_zenql(options: Mapping[str, Any]) -> None:
+    """Reject ZenQL: ignoring it would answer a different query."""
+    if options.get("zenql"):
+        raise ApiError(422, "The sandbox does not speak 'zenql': use 'where' in a search", "zenql")
 
 
 def _route(kind: str, path: str, scope: str, answer: Callable[[Api, Call], Response], *methods: str) -> Route:

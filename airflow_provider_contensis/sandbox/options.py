@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_contensis.sandbox.aggregations import Aggregation, parse_aggregations
 from airflow_provider_contensis.sandbox.delivery import Links
 from airflow_provider_contensis.sandbox.documents import VERSION_STATUSES, VersionStatus
 from airflow_provider_contensis.sandbox.search import Order, QueryError, parse_order
@@ -111,6 +112,17 @@ def parse_states(options: Mapping[str, Any]) -> tuple[State, ...]:
     if _parse_flag(options, "includeDeleted"):
         states.append("deleted")
     return tuple(states)
+
+
+def aggregations_of(options: Mapping[str, Any]) -> list[Aggregation]:
+    """Parse the aggregations of a list or search: an object, or JSON in a query parameter."""
+    value = options.get("aggregations")
+    if not value:
+        return []
+    try:
+        return parse_aggregations(parse_json(value, "aggregations") if isinstance(value, str) else value)
+    except QueryError as error:
+        raise ApiError(422, str(error), error.field) from None
 
 
 def parse_body(call: Call) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Sandbox:
     """A Contensis environment on this machine. Use it as a context manager, or call `start` and `stop`.
 
     Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
-    here, `forbidden`, `hidden_types`, `hidden_status`, `beyond_window` and `cap_total_count`
+    here, `forbidden`, `hidden_types`, `hidden_status`, `beyond_window`, `cap_total_count` and `aggregations`
     on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`, and `index_lag` on
     `catalogue`.
 
@@ -63,6 +63,7 @@ class Sandbox:
         vendor's docs allow both.
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000.
+    :param aggregations: answer `aggregations`; otherwise they are ignored, as an older service might do.
     :param latency: seconds of delay before each API response.
     :param error_rate: share of API calls that get a 503 with an HTML page, 0 to 1.
     :param faults: called first for every request; if it returns a response, that response is sent.
@@ -92,6 +93,7 @@ class Sandbox:
         hidden_status: Literal[403, 404] = 404,
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
+        aggregations: bool = True,
         latency: float = 0.0,
         error_rate: float = 0.0,
         faults: Faults | None = None,
@@ -121,6 +123,7 @@ class Sandbox:
             hidden_status=hidden_status,
             beyond_window=beyond_window,
             cap_total_count=cap_total_count,
+            aggregations=aggregations,
             seed=seed,
         )
         self.latency = latency
