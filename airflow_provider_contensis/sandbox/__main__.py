@@ -35,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signum, lambda *_: stop.set())
     try:
         catalogue = _catalogue(options.content)
+        catalogue.index_lag = options.index_lag
         sandbox = Sandbox(
             catalogue,
             port=options.port,
             client_id=options.client_id,
             client_secret=options.client_secret,
             token_lifetime=options.token_lifetime,
+            hidden_types=options.hide,
+            aggregations=not options.no_aggregations,
             latency=options.latency,
             error_rate=options.error_rate,
             faults=together(
@@ -107,6 +110,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--edits", type=_rate, default=0.0, metavar="RATE", help="edits before each response, 0 to 100"
+    )
+    parser.add_argument(
+        "--index-lag",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long searches and lists do not show a change that a get by id shows",
+    )
+    parser.add_argument(
+        "--hide",
+        action="append",
+        default=[],
+        metavar="CONTENT_TYPE",
+        help="hide a content type and its entries, as from an API key without a role for them; repeatable",
+    )
+    parser.add_argument(
+        "--no-aggregations", action="store_true", help="ignore aggregations, as an older service might do"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed for errors, faults and edits (default: %(default)s)"

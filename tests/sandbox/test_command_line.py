@@ -83,6 +83,22 @@ def test_fault_and_edits_options_take_effect() -> None:
     assert set(responses) == {200, 408}
 
 
+def test_lag_hide_and_aggregation_options_take_effect() -> None:
+    options = ("--index-lag", "3600", "--hide", "article", "--no-aggregations", "--edits", "1")
+    with running_sandbox("--json", "--content", "synthetic:5", *options) as process:
+        assert process.stdout is not None
+        details = json.loads(process.stdout.readline())
+        form = {"grant_type": "client_credentials", "scope": "Entry_Read ContentType_Read"}
+        form |= {name: details[name] for name in ("client_id", "client_secret")}
+        token = requests.post(f"{details['url']}/authenticate/connect/token", data=form, timeout=10).json()
+        headers = {"authorization": f"Bearer {token['access_token']}"}
+        project = f"{details['url']}/api/management/projects/synthetic"
+        aggregations = {"aggregations": '{"byType": {"field": "sys.contentTypeId"}}'}
+        page = requests.get(f"{project}/entries", aggregations, headers=headers, timeout=10).json()
+        assert (page["totalCount"], page["items"], "aggregations" in page) == (0, [], False)
+        assert requests.get(f"{project}/contenttypes", headers=headers, timeout=10).json() == []
+
+
 def test_content_option_serves_export_file(tmp_path: Path) -> None:
     path = tmp_path / "export.jsonl"
     path.write_bytes(b"\n".join(synthetic_catalogue(3, project_id="mine").entries()))
@@ -123,6 +139,7 @@ def test_missing_content_file_prints_one_line_error() -> None:
         ["--fault", "teapot=0.1"],
         ["--fault", "503=2"],
         ["--edits", "-1"],
+        ["--index-lag", "-1"],
         ["--token-lifetime", "0"],
         ["--nonsense"],
     ],
