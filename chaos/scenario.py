@@ -176,7 +176,7 @@ def draw_scenario(seed: int) -> Scenario:
             "gzip": rng.random() < 0.5,
             "beyond_window": rng.choice(("error", "empty")),
         },
-        broken_off=tuple(rng.randint(2, 40) for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))),
+        broken_off=tuple(rng.randint(2, 10) for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))),
     )
 
 
@@ -205,7 +205,7 @@ def draw_repeats(scenario: Scenario) -> tuple[Scenario, Scenario]:
         arguments=_with_other_settings(rng, undisturbed),
         fault_level="few",
         faults={name: share for name, share in _faults(rng, "few").items() if name not in FATAL},
-        broken_off=tuple(rng.randint(2, 40) for _ in range(rng.choice((0, 1)))),
+        broken_off=tuple(rng.randint(2, 10) for _ in range(rng.choice((0, 1)))),
     )
     return undisturbed, disturbed
 

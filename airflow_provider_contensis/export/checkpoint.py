@@ -28,14 +28,15 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import ContensisError, IncompleteReadError
+from airflow_provider_contensis.export.batch import Batch
 from airflow_provider_contensis.export.destination import MANIFEST
-from airflow_provider_contensis.export.model import Batch, Plan, Window
+from airflow_provider_contensis.export.model import Cut, Plan, Window
 from airflow_provider_contensis.export.page import entry_metas, split_entries
 from airflow_provider_contensis.export.storage.base import hidden_name, owned_name
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from airflow_provider_contensis.api.client import ContensisClient
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORMAT_VERSION = 2  # other versions are not read
+_FORMAT_VERSION = 3  # other versions are not read
 _MAX_AGE_SECONDS = 24 * 3600
 # A checkpoint gives way before it takes the last of the disk, which the export itself needs.
 _RESERVED_BYTES = 64 << 20
@@ -126,7 +127,7 @@ class Checkpoint:
         """Begin to keep what is read of a plan, unless an earlier attempt has begun it."""
         if plan is self.plan:
             return
-        self._queue = deque(plan.windows)
+        self._queue = deque([plan.whole])
         if self._pointer is None or self._pointer.is_last_attempt:
             return
         with self._or_without():
@@ -139,12 +140,15 @@ class Checkpoint:
             _write(self._file, _PLAN, json.dumps(content, default=vars).encode())
             self._pointer.save({"path": str(path)})
 
-    def replay(self) -> Iterator[Batch]:
-        """Yield the windows that an earlier attempt has read, in order."""
+    def replay(self, on_cut: Callable[[Cut], None]) -> Iterator[Batch]:
+        """Yield the windows that an earlier attempt has read, in order.
+
+        :param on_cut: called with the windows that took the place of one too large.
+        """
         if self.plan is None:
             return
         windows = entries = 0
-        while (batch := self._next_batch()) is not None:
+        while (batch := self._next_batch(on_cut)) is not None:
             yield batch
             windows, entries = windows + 1, entries + len(batch.entries)
         log.info(
@@ -163,18 +167,18 @@ class Checkpoint:
             with self._or_without():
                 _write(self._file, _BATCH, b"[", b",".join(batch.entries), b"]")
 
-    def cut(self, windows: Sequence[Window]) -> None:
+    def cut(self, cut: Cut) -> None:
         """Put windows in the place of the first one that remains."""
-        self._replace(windows)
+        self._replace(cut)
         if self._file is not None:
             with self._or_without():
-                _write(self._file, _CUT, json.dumps(windows, default=vars).encode())
+                _write(self._file, _CUT, json.dumps(cut.as_json(), default=vars).encode())
 
-    def _replace(self, windows: Sequence[Window]) -> None:
+    def _replace(self, cut: Cut) -> None:
         self._queue.popleft()
-        self._queue.extendleft(reversed(windows))
+        self._queue.extendleft(reversed(cut.parts))
 
-    def _next_batch(self) -> Batch | None:
+    def _next_batch(self, on_cut: Callable[[Cut], None]) -> Batch | None:
         if self._file is not None:
             with self._or_without():
                 while (record := _read(self._file)) is not None:
@@ -183,7 +187,9 @@ class Checkpoint:
                         entries = split_entries(content)
                         metas = entry_metas(entries, self._change_mark)
                         return Batch.of(self._queue.popleft(), entries, metas)
-                    self._replace([Window.from_json(each) for each in json.loads(content)])
+                    cut = Cut.from_json(json.loads(content))
+                    self._replace(cut)
+                    on_cut(cut)
         return None
 
     def _take_up(self) -> None:
@@ -198,7 +204,7 @@ class Checkpoint:
             self._check_folder()
             self._file, self._path = _open_locked(path), path
             self.plan = self._read_plan(self._file)
-            self._queue = deque(self.plan.windows)
+            self._queue = deque([self.plan.whole])
         except (KeyError, OSError, TypeError, ValueError) as error:
             log.info("Cannot resume from the checkpoint of an earlier attempt, reading everything: %s", error)
             self._close()

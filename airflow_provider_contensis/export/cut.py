@@ -1,13 +1,15 @@
 """Cutting a window into smaller ones, which together are the whole.
 
-No query can be trusted past 10,000 rows (docs/contensis-api.md, "Paging"), so a window larger than a page is
-cut by `sys.version.created`: that time never changes, so no entry moves between windows while they are read.
-The first of the new windows has no lower bound and the last no upper one, and one more asks for entries
-without a time, unless there are none.
+No query can be trusted past 10,000 rows (docs/contensis-api.md, "Paging"), so a window too large to be read
+at once is cut: first into bundles of whole content types, then of languages, so that small ones share pages.
+A single slice is cut by `sys.version.created`: that time never changes, so no entry moves between windows
+while they are read. The first of the new windows has no lower bound and the last no upper one; none holds
+entries without a time.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,7 +21,10 @@ from airflow_provider_contensis.export.model import HEX_DIGITS
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.export.model import Measure, Window
+    from collections.abc import Sequence
+
+    from airflow_provider_contensis.export.model import EntryQuery, Measure, Window
+    from airflow_provider_contensis.export.page import Page
 
 _MAX_WINDOWS = 10_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -27,6 +32,51 @@ _MILLISECOND = timedelta(milliseconds=1)
 # The last page of a window is rarely full, so small pages come several to a window.
 _WINDOW_ENTRIES = 1_000
 _MAX_PAGES = 10
+
+
+def cut_by_kind(window: Window, page: Page, query: EntryQuery) -> list[Window]:
+    """Return windows of neighbouring content types, or languages, each small enough to be read at once.
+
+    :param page: the first page of the window: it shows how many entries there are of each kind.
+    :param query: what the window is a part of.
+    """
+    by_type = window.cut_by == "content type"
+    kinds = window.content_type_ids if by_type else window.languages
+    sizes = page.sizes
+    if sizes is None:
+        sample = Counter(
+            (meta.content_type_id if by_type else meta.language).lower() for meta in page.batch.metas
+        )
+        # A kind that is not on the page may still have entries.
+        share = page.total / (sample.total() + len(kinds) / 2)
+        weights = [share * (sample[kind.lower()] + 0.5) for kind in kinds]
+    else:
+        weights = [sizes.get(kind.lower(), 0) for kind in kinds]
+    windows = []
+    for start, end in _bundles(weights, page.size * pages_per_window(page.size)):
+        expected = None if page.sizes is None else int(sum(weights[start:end]))
+        bundle = kinds[start:end]
+        windows.append(
+            query.window(bundle, window.languages, expected=expected)
+            if by_type
+            else query.window(window.content_type_ids, bundle, expected=expected)
+        )
+    return windows
+
+
+def _bundles(weights: Sequence[float], most: int) -> list[tuple[int, int]]:
+    """Return where to cut a sequence so that no part of several outweighs a limit; one part becomes two."""
+    bundles, start, sum_ = [], 0, 0.0
+    for number, weight in enumerate(weights):
+        if number > start and sum_ + weight > most:
+            bundles.append((start, number))
+            start, sum_ = number, 0.0
+        sum_ += weight
+    if start == 0 and len(weights) > 1:
+        middle = len(weights) // 2
+        bundles.append((0, middle))
+        start = middle
+    return [*bundles, (start, len(weights))]
 
 
 def pages_per_window(page_size: int) -> int:
@@ -69,7 +119,8 @@ def cut(window: Window, measure: Measure, *, aim: int, at_once: int = 1) -> list
             if (lower is None or bound > lower) and (upper is None or bound < upper)
         ]
         if bounds:
-            return _cut_by_created(window, bounds, undated=measure.undated)
+            edges = [window.created_from, *map(query_millisecond, bounds), window.created_to]
+            return [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(edges)]
     return _cut_by_id(window)
 
 
@@ -83,15 +134,6 @@ def _bounds(begin: datetime, end: datetime, number: int) -> list[datetime]:
 def _floor(moment: datetime) -> datetime:
     """Return a time cut to the millisecond: the search index resolves no finer."""
     return moment - timedelta(microseconds=moment.microsecond % 1000)
-
-
-def _cut_by_created(window: Window, bounds: list[datetime], *, undated: bool) -> list[Window]:
-    edges = [window.created_from, *map(query_millisecond, bounds), window.created_to]
-    windows = [replace(window, created_from=begin, created_to=end) for begin, end in pairwise(edges)]
-    if window.is_whole and undated:
-        # No range holds an entry without a created time.
-        windows.append(replace(window, undated=True))
-    return windows
 
 
 def _cut_by_id(window: Window) -> list[Window]:

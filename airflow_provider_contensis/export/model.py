@@ -1,19 +1,18 @@
-"""The plain data of an export: what is asked for, how it is cut, and what was read of it."""
+"""The plain data of an export: what is asked for, and how it is cut."""
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_contensis.api.resources import DataFormat
+from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_contensis.api.resources import Api, Clause, ContentType, VersionStatus
+    from airflow_provider_contensis.export.batch import Batch
 
 CREATED = "sys.version.created"
 HEX_DIGITS = "0123456789abcdef"
@@ -22,8 +21,8 @@ _MAX_PREFIX = 8
 
 # The time in `sys.version` at which an entry last changed.
 ChangeMark = Literal["published", "modified"]
-# A content type (None for types that the project does not list) and a language.
-SliceKey = tuple[str | None, str]
+# Content types and languages.
+Kinds = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +60,36 @@ class EntryQuery:
         """
         return "published" if self.version_status == "published" else "modified"
 
-    def clauses(self, *, language: str, content_type: Clause) -> tuple[Clause, ...]:
-        """Return the search clauses for one language and one choice of content types.
+    def window(
+        self,
+        content_type_ids: Sequence[str],
+        languages: Sequence[str],
+        *,
+        unlisted: bool = False,
+        listed: Sequence[str] = (),
+        expected: int | None = None,
+    ) -> Window:
+        """Return the window that is all of some content types in some languages.
 
-        Clauses that the service indexes best come first, on the top level (docs/contensis-api.md, "Search").
-
-        :param content_type: the clause that selects the content types.
+        :param unlisted: whether it also holds content types that the project does not list.
+        :param listed: the listed content types that it does not hold, if it holds unlisted ones.
+        :param expected: as in `Window`.
         """
-        formats = {"equalTo": self.data_format} if self.data_format else {"in": list(get_args(DataFormat))}
+        content_types: Clause = _one_of("sys.contentTypeId", content_type_ids)
+        if unlisted:
+            content_types = {"field": "sys.id", "exists": True}
+            if listed:
+                content_types = {"not": {"field": "sys.contentTypeId", "in": list(listed)}}
+        clauses = self._clauses(content_types, languages)
+        return Window(tuple(content_type_ids), tuple(languages), clauses, unlisted, expected)
+
+    def _clauses(self, content_types: Clause, languages: Sequence[str]) -> tuple[Clause, ...]:
+        # Those that the service indexes best, on the top level (docs/contensis-api.md, "Search").
         clauses: list[Clause] = [
-            content_type,
+            content_types,
             {"field": "sys.versionStatus", "equalTo": self.version_status},
-            {"field": "sys.language", "equalTo": language},
-            {"field": "sys.dataFormat", **formats},
+            _one_of("sys.language", languages),
+            _one_of("sys.dataFormat", [self.data_format] if self.data_format else get_args(DataFormat)),
             *self.where,
         ]
         change_field = f"sys.version.{self.change_mark}"
@@ -84,13 +100,23 @@ class EntryQuery:
         return tuple(clauses)
 
 
+def _one_of(field: str, values: Sequence[str]) -> Clause:
+    return (
+        {"field": field, "equalTo": values[0]} if len(values) == 1 else {"field": field, "in": list(values)}
+    )
+
+
 @dataclass(frozen=True)
 class Window:
-    """A part of a query that is read at once.
+    """A part of a query that is read at once: whole content types in some languages, or a range of one slice.
 
-    :param language: of its entries.
-    :param content_type_id: of its entries; None if the query names no single one.
-    :param query: the search clauses of the whole query.
+    A slice is one content type in one language.
+
+    :param content_type_ids: of its entries.
+    :param languages: of its entries.
+    :param query: the search clauses for those.
+    :param unlisted: whether it also holds content types that the project does not list.
+    :param expected: how many entries it holds after the answer that it was cut by; None if that is not known.
     :param created_from: lower bound of the created time, inclusive; None for none.
     :param created_to: upper bound of the created time, exclusive; None for none.
     :param undated: whether it holds the entries without a created time.
@@ -98,9 +124,11 @@ class Window:
     :param other_ids: whether no hexadecimal digit follows that prefix.
     """
 
-    language: str
-    content_type_id: str | None
+    content_type_ids: tuple[str, ...]
+    languages: tuple[str, ...]
     query: tuple[Clause, ...]
+    unlisted: bool = False
+    expected: int | None = None
     created_from: str | None = None
     created_to: str | None = None
     undated: bool = False
@@ -108,18 +136,38 @@ class Window:
     other_ids: bool = False
 
     @property
-    def slice_key(self) -> SliceKey:
-        """The content type and the language that its query asks for."""
-        return self.content_type_id, self.language
+    def content_type_id(self) -> str | None:
+        """The content type of its entries; None if there may be several."""
+        return self.content_type_ids[0] if len(self.content_type_ids) == 1 and not self.unlisted else None
+
+    @property
+    def language(self) -> str | None:
+        """The language of its entries; None if there may be several."""
+        return self.languages[0] if len(self.languages) == 1 else None
+
+    @property
+    def kinds(self) -> Kinds:
+        """The content types and languages of its entries, the same for all ranges of a slice."""
+        return self.content_type_ids, self.languages
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether its entries are of one content type and one language."""
+        return self.content_type_id is not None and self.language is not None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of its query."""
-        return self == Window(self.language, self.content_type_id, self.query)
+        """Whether it holds its content types and languages whole, not a range of them."""
+        bounds = (self.created_from, self.created_to, self.undated, self.id_prefix, self.other_ids)
+        return not any(bounds)
 
     @property
-    def cut_by(self) -> Literal["created", "id", "nothing"]:
+    def cut_by(self) -> Literal["content type", "language", "created", "id", "nothing"]:
         """The property by which it can be cut, if it is too large."""
+        if len(self.content_type_ids) > 1 or (self.content_type_ids and self.unlisted):
+            return "content type"
+        if len(self.languages) > 1:
+            return "language"
         if self.other_ids or len(self.id_prefix) >= _MAX_PREFIX:
             return "nothing"
         return "id" if self.undated or self.id_prefix else "created"
@@ -148,7 +196,7 @@ class Window:
         return text.startswith(prefix) and not (self.other_ids and follows and follows in HEX_DIGITS)
 
     def __str__(self) -> str:
-        name = f"{self.content_type_id or 'other content types'} in {self.language}"
+        name = f"{self._content_types} in {self.language or count(len(self.languages), 'language')}"
         if self.undated:
             name += ", without a created time"
         if self.created_from or self.created_to:
@@ -159,10 +207,17 @@ class Window:
             name += ", other ids"
         return name
 
+    @property
+    def _content_types(self) -> str:
+        if not self.unlisted:
+            return self.content_type_id or count(len(self.content_type_ids), "content type")
+        return "all content types" if self.content_type_ids else "other content types"
+
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Window:
         """Return the window that `vars` of a window made JSON of."""
-        return cls(**{**value, "query": tuple(value["query"])})
+        tuples = {name: tuple(value[name]) for name in ("content_type_ids", "languages", "query")}
+        return cls(**{**value, **tuples})
 
 
 @dataclass(frozen=True)
@@ -172,25 +227,11 @@ class Measure:
     :param total: number of entries, as the service counts them.
     :param first: created time of its first entry; None if hidden or not known.
     :param last: created time of its last entry; None if hidden or not known.
-    :param undated: whether it may hold entries without a created time.
     """
 
     total: int
     first: str | None = None
     last: str | None = None
-    undated: bool = True
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One content type in one language.
-
-    :param window: all of it.
-    :param total: number of entries, as the service counted them.
-    """
-
-    window: Window
-    total: int
 
 
 @dataclass(frozen=True)
@@ -198,106 +239,40 @@ class Plan:
     """What will be read.
 
     :param content_types: the definitions of those asked for, sorted by id.
-    :param slices: what there is of them, in the order in which it is read.
-    :param windows: the same, cut small enough to be read whole.
+    :param whole: all of it.
     """
 
     content_types: tuple[ContentType, ...]
-    slices: tuple[Slice, ...]
-    windows: tuple[Window, ...]
-
-    @property
-    def total(self) -> int:
-        """How many entries there are to read."""
-        return sum(each.total for each in self.slices)
+    whole: Window
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Return the plan that `vars` of a plan, and of what it holds, made JSON of."""
-        return cls(
-            tuple(value["content_types"]),
-            tuple(Slice(Window.from_json(each["window"]), each["total"]) for each in value["slices"]),
-            tuple(Window.from_json(each) for each in value["windows"]),
-        )
-
-
-class EntryMeta(msgspec.Struct, frozen=True, gc=False):
-    """All that the reader looks at of an entry; the rest stays bytes.
-
-    :param created: as served; None if it is hidden.
-    :param changed: the change mark that the query looks at, as served; None if it is hidden.
-    """
-
-    id: str
-    language: str
-    content_type_id: str
-    created: str | None
-    changed: str | None
-
-
-class Batch(NamedTuple):
-    """The entries of one window, in order: their bytes as served, their metadata and identity keys."""
-
-    window: Window
-    entries: list[msgspec.Raw]
-    metas: list[EntryMeta]
-    keys: array[int]
-
-    @classmethod
-    def of(cls, window: Window, entries: list[msgspec.Raw], metas: list[EntryMeta]) -> Batch:
-        """Return the batch of entries and their metadata."""
-        return cls(window, entries, metas, identity_keys(metas))
-
-    def extended(self, other: Batch) -> Batch:
-        """Return the batch with the entries of another one behind its own."""
-        return Batch(
-            self.window, self.entries + other.entries, self.metas + other.metas, self.keys + other.keys
-        )
-
-    def take(self, numbers: Iterable[int]) -> Batch:
-        """Return the batch with some of its entries, in the order of their numbers."""
-        numbers = list(numbers)
-        return Batch(
-            self.window,
-            [self.entries[number] for number in numbers],
-            [self.metas[number] for number in numbers],
-            array("q", [self.keys[number] for number in numbers]),
-        )
-
-    def without(self, keys: Container[int]) -> Batch:
-        """Return the batch without the entries that have one of these identity keys."""
-        return self.take(number for number, key in enumerate(self.keys) if key not in keys)
+        return cls(tuple(value["content_types"]), Window.from_json(value["whole"]))
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What was read of a window: enough to prove the whole.
+class Cut:
+    """The windows that take the place of one that is too large.
 
-    :param keys: the identity key of each entry, eight bytes an entry.
-    :param is_dated: whether its entries show when they were created, and so belong to one window only.
+    :param window: the one that is too large.
+    :param total: its number of entries, as the service counts them.
+    :param parts: windows that together are the given one, in order.
+    :param first: the entries of the first part, if the answer that showed the size held them.
     """
 
     window: Window
-    keys: array[int]
-    is_dated: bool
+    total: int
+    parts: tuple[Window, ...]
+    first: Batch | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what another attempt needs of it."""
+        return {**vars(self), "first": None}
 
     @classmethod
-    def of(cls, batch: Batch) -> Receipt:
-        """Return the receipt of a batch."""
-        ends = (batch.metas[0], batch.metas[-1]) if batch.metas else ()
-        return cls(batch.window, batch.keys, all(meta.created for meta in ends))
-
-
-def identity_keys(metas: list[EntryMeta]) -> array[int]:
-    """Return a 64-bit key for each entry's identity, the same in every process.
-
-    A collision can fail an export but never hide a missing entry: counts decide.
-    """
-    # The hash of an integer is not salted: it is the remainder of a fixed prime.
-    return array(
-        "q",
-        [
-            hash(int.from_bytes(f"{meta.id}\0{meta.language}".encode(errors="surrogatepass")))
-            for meta in metas
-        ],
-    )
+    def from_json(cls, value: dict[str, Any]) -> Cut:
+        """Return the cut that JSON was made of."""
+        return cls(
+            Window.from_json(value["window"]), value["total"], tuple(map(Window.from_json, value["parts"]))
+        )

@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
-from airflow_provider_contensis.export.model import Batch, ChangeMark, EntryMeta
+from airflow_provider_contensis.export.batch import Batch, EntryMeta
 from airflow_provider_contensis.export.times import as_datetime
 from airflow_provider_contensis.utils.json import ARRAY, UNREADABLE
 from airflow_provider_contensis.utils.text import show
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_contensis.api.buffers import Body
-    from airflow_provider_contensis.export.model import EntryQuery, Window
+    from airflow_provider_contensis.export.model import ChangeMark, EntryQuery, Window
 
+SIZES = "sizes"  # the aggregation that is asked for
 _CHUNK_BYTES = 1 << 13
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -36,11 +37,13 @@ class RawPage(msgspec.Struct, rename="camel"):
     :param total_count: number of entries that match, on all pages.
     :param items: the entries of this page; one that spanned lines is compact now.
     :param page_size: the most entries that the service puts on a page, if it says so.
+    :param aggregations: numbers of entries by name and value; None if the service has none.
     """
 
     total_count: int
     items: list[msgspec.Raw]
     page_size: int | None = None
+    aggregations: Any = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class Page:
 
     :param size: number of entries on a full page.
     :param total: number of entries in the window, as the service counts them.
+    :param sizes: number of entries by content type or language, in lower case, whichever the window is cut by
+        next; None if the service does not say.
     """
 
     size: int
     total: int
     batch: Batch
+    sizes: dict[str, int] | None = None
 
     @property
     def is_all(self) -> bool:
@@ -213,22 +219,29 @@ def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) 
         raise InvalidResponseError(
             f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}."
         )
-    return Page(size, raw.total_count, batch)
+    return Page(size, raw.total_count, batch, _sizes(raw.aggregations))
+
+
+def _sizes(aggregations: Any) -> dict[str, int] | None:
+    sizes = aggregations.get(SIZES) if isinstance(aggregations, dict) else None
+    return sizes if isinstance(sizes, dict) and all(type(size) is int for size in sizes.values()) else None
 
 
 def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> tuple[str, str] | None:
     """Return an entry of another kind than asked for, and the reason."""
     # Nearly always one kind, so that this costs no comparison for each entry.
     kinds = {(sys.language, sys.content_type_id, sys.data_format, sys.version_status): sys for sys in decoded}
+    asked: dict[str, set[str]] = {
+        "language": {name.lower() for name in window.languages},
+        "contentTypeId": set() if window.unlisted else {name.lower() for name in window.content_type_ids},
+        "dataFormat": {query.data_format} if query.data_format else set(),
+        "versionStatus": {query.version_status.lower()},
+    }
     for sys in kinds.values():
-        for name, found, asked in (
-            ("language", sys.language, window.language),
-            ("contentTypeId", sys.content_type_id, window.content_type_id),
-            ("dataFormat", sys.data_format, query.data_format),
-            ("versionStatus", sys.version_status, query.version_status),
-        ):
-            if found and asked and found.lower() != asked.lower():
-                return sys.id, f"its sys.{name} is {show(found)}"
+        found = (sys.language, sys.content_type_id, sys.data_format, sys.version_status)
+        for (name, allowed), value in zip(asked.items(), found, strict=True):
+            if value and allowed and value.lower() not in allowed:
+                return sys.id, f"its sys.{name} is {show(value)}"
     return None
 
 

@@ -1,27 +1,21 @@
-"""The plan of a read: what there is of what is asked for, cut into windows that are read side by side."""
+"""The plan of a read: the content types and languages of the project that are asked for."""
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ExportError
-from airflow_provider_contensis.export.cut import cut_to_pages
-from airflow_provider_contensis.export.model import Measure, Plan, Slice, Window
+from airflow_provider_contensis.export.model import Plan
 from airflow_provider_contensis.export.where import check_where
-from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from concurrent.futures import Future
 
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.api.resources import Clause, ContentType
-    from airflow_provider_contensis.export.model import EntryQuery
-    from airflow_provider_contensis.export.page import Page
+    from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.model import EntryQuery, Window
     from airflow_provider_contensis.export.search import WindowSearch
 
 log = logging.getLogger(__name__)
@@ -55,36 +49,41 @@ class Planner:
             listed = thread.submit(self._content_types)
             languages = self._languages()
             content_types = listed.result()
-        listed_ids = [content_type["id"] for content_type in content_types]
-        measures = self._measure_all(self._wholes(listed_ids, languages))
-        if unlisted := self._unlisted(measures, listed_ids):
-            measures = self._measure_all(self._wholes(listed_ids, languages, unlisted))
-        measures = self._measure_again(measures)
-        slices, windows = [], []
-        for window, measure in measures:
-            if measure.total == 0:
-                continue
-            if window.content_type_id in {None, *unlisted}:
-                log.warning(
-                    "%s of %s, which the project does not list: exporting them, too",
-                    count(measure.total, "entry", "entries"),
-                    window,
-                )
-            slices.append(Slice(window, measure.total))
-            windows += self._cut(window, measure)
-        if not any(each.window.content_type_id in {None, *unlisted} for each in slices):
-            check_where(self._query.where, content_types)  # all that could match is known
-        plan = Plan(content_types, tuple(slices), tuple(windows))
-        log.info(
-            "Plan: %s in %s; content types: %s; languages: %s",
-            count(plan.total, "entry", "entries"),
-            count(len(windows), "window"),
-            ", ".join([*listed_ids, *unlisted]) or "none",
-            ", ".join(languages) or "none",
-        )
-        if not windows:
-            log.warning("No entries matched. Check where, changed_from/changed_to and the API key's role")
-        return plan
+        ids = [content_type["id"] for content_type in content_types]
+        log.info("Content types: %s; languages: %s", ", ".join(ids) or "none", ", ".join(languages))
+        if not ids:
+            ids = self._unlisted(ids, languages)
+        try:
+            check_where(self._query.where, content_types)
+        except ConfigurationError:
+            if not self._unlisted(ids, languages):  # all that could match is known
+                raise
+        everything = self._query.content_type_ids is None
+        return Plan(content_types, self._query.window(ids, languages, unlisted=everything))
+
+    def unlisted(self, plan: Plan) -> list[Window]:
+        """Return windows for content types that have entries but are not in the plan.
+
+        The API key may not be allowed to see their definitions.
+        """
+        languages = plan.whole.languages
+        return [
+            self._query.window([id_], languages)
+            for id_ in self._unlisted(plan.whole.content_type_ids, languages)
+        ]
+
+    def _unlisted(self, listed: Sequence[str], languages: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        while self._query.content_type_ids is None:
+            known = [*listed, *found]
+            others = self._query.window((), languages, unlisted=True, listed=known)
+            page = self._search.confirmed(others, 1)
+            id_ = page.batch.metas[0].content_type_id if page.batch.metas else ""
+            if not id_ or id_.lower() in map(str.lower, known):
+                break
+            log.warning("%s, which the project does not list, has entries: exporting them, too", id_)
+            found.append(id_)
+        return sorted(found)
 
     def _languages(self) -> tuple[str, ...]:
         project = self._client.get_project(self._project_id, api=self._query.api)
@@ -135,96 +134,3 @@ class Planner:
                     f"{', '.join(sorted(known.values())) or 'none that this API key may see'}."
                 )
         return tuple(dict.fromkeys(known[name.lower()] for name in asked))
-
-    def _wholes(
-        self, listed: Sequence[str], languages: Sequence[str], unlisted: Sequence[str] = ()
-    ) -> list[Window]:
-        """Return a window for each content type and language, and for content types that are not known."""
-        ids = [*listed, *unlisted]
-        choices: list[tuple[str | None, Clause]] = [
-            (id_, {"field": "sys.contentTypeId", "equalTo": id_}) for id_ in ids
-        ]
-        if self._query.content_type_ids is None:
-            known = {"field": "sys.contentTypeId", "in": ids}
-            choices.append((None, {"not": known} if ids else {"field": "sys.id", "exists": True}))
-        return [
-            Window(language, id_, self._query.clauses(language=language, content_type=clause))
-            for (id_, clause), language in product(choices, languages)
-        ]
-
-    def _unlisted(self, measured: Sequence[tuple[Window, Measure]], listed: Sequence[str]) -> list[str]:
-        """Return the content types that have entries but are not listed, as the API key may not see them."""
-        found: list[str] = []
-        for window, measure in measured:
-            if window.content_type_id is not None or not measure.total:
-                continue
-            known = {id_.lower() for id_ in (*listed, *found)}
-            while True:
-                rest = self._wholes(listed, [window.language], found)[-1]
-                page = self._search.first(rest)
-                id_ = page.batch.metas[0].content_type_id if page.batch.metas else ""
-                if not id_ or id_.lower() in known:
-                    break
-                found.append(id_)
-                known.add(id_.lower())
-        return sorted(found)
-
-    def _measure_again(self, measures: list[tuple[Window, Measure]]) -> list[tuple[Window, Measure]]:
-        """Return measures in which slices that seem empty are empty.
-
-        Nothing is read of an empty slice, so nothing would show that its empty pages answered another query.
-        Therefore, if the slices of a language hold less than the language, the empty ones are measured again.
-        """
-        clause: Clause = {"field": "sys.id", "exists": True}
-        if self._query.content_type_ids is not None:
-            ids = dict.fromkeys(window.content_type_id for window, _ in measures)
-            clause = {"field": "sys.contentTypeId", "in": list(ids)}
-        wholes = [
-            Window(language, None, self._query.clauses(language=language, content_type=clause))
-            for language in dict.fromkeys(window.language for window, each in measures if not each.total)
-        ]
-        for whole, total in zip(wholes, self._search.counts(wholes), strict=True):
-            slices = [number for number, (each, _) in enumerate(measures) if each.language == whole.language]
-            if total > sum(measures[number][1].total for number in slices):
-                empty = [number for number in slices if not measures[number][1].total]
-                again = self._measure_all([measures[number][0] for number in empty])
-                for number, measured in zip(empty, again, strict=True):
-                    measures[number] = measured
-        return measures
-
-    def _measure_all(self, windows: Sequence[Window]) -> list[tuple[Window, Measure]]:
-        search = self._search
-        with search.threads() as executor:
-            # With few windows, spare requests ask early for what a large window needs; with many, most
-            # would ask in vain.
-            spare = search.concurrency // max(1, len(windows)) - 1
-            measures = []
-            for window in windows:
-                last = executor.submit(search.last, window) if spare >= 1 else None
-                undated = replace(window, undated=True)
-                rest = [executor.submit(search.first, undated) for _ in range(2)] if spare >= 3 else []
-                measures.append(executor.submit(self._measure, window, last, rest))
-            return [(window, measure.result()) for window, measure in zip(windows, measures, strict=True)]
-
-    def _measure(self, window: Window, last: Future[Page] | None, rest: Sequence[Future[Page]]) -> Measure:
-        """Return the size of a window, and its range if it is larger than a page.
-
-        :param last: the page with its last entry, if that was asked for already.
-        :param rest: pages with its first entry without a created time, if they were asked for already.
-        """
-        if last is None:
-            page, far = self._search.confirmed(window, 1), None
-        else:
-            page, far = self._search.first(window), last.result()
-        total = max(page.total, far.total if far else 0)
-        if total <= self._search.limits.page_size:
-            return Measure(total)
-        measure = self._search.measure(window, replace(page, total=total), far)
-        # Asked twice: an empty page does not prove which query it answers.
-        return replace(measure, undated=any(each.result().total for each in rest) or not rest)
-
-    def _cut(self, window: Window, measure: Measure) -> list[Window]:
-        page_size = self._search.limits.page_size
-        if measure.total <= page_size:
-            return [window]
-        return cut_to_pages(window, measure, page_size=page_size, concurrency=self._search.concurrency)

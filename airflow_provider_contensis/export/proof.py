@@ -1,22 +1,24 @@
-"""The proof that a read is complete: its windows add up to what the service counts.
+"""The proof that a read is complete: what was read adds up to what the service counts.
 
-If they do not, somebody may have published an entry into a window that was already read, or the service may
+If it does not, somebody may have published an entry into a window that was already read, or the service may
 have kept an entry back: windows that have grown are read again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
+from airflow_provider_contensis.export.batch import Receipt
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from airflow_provider_contensis.export.model import Batch, Receipt, Slice, SliceKey, Window
+    from airflow_provider_contensis.export.batch import Batch
+    from airflow_provider_contensis.export.model import Window
     from airflow_provider_contensis.export.read import WindowReader
     from airflow_provider_contensis.export.search import WindowSearch
 
@@ -26,7 +28,7 @@ _ATTEMPTS = 4
 
 
 class Proof:
-    """Proves a read, one content type after the other.
+    """Proves a read: each slice, and each bundle of small ones, as it ends; and all of them together.
 
     :param search: counts entries.
     :param reader: reads windows again.
@@ -38,48 +40,71 @@ class Proof:
         self._reader = reader
         self._plan_is_old = plan_is_old
         self._entries = self._windows = 0
+        self._proven: list[Window] = []
         # Of windows whose times do not show that no other window holds the same entries.
         self._undated: list[Receipt] = []
 
-    def complete(self, slices: Sequence[Slice], receipts: Sequence[Receipt]) -> Iterator[Batch]:
-        """Yield the entries that the read of some slices lacked, and return once it is proven complete.
+    def add(self, whole: Window, receipts: Sequence[Receipt]) -> None:
+        """Note what is complete.
 
-        :param slices: as planned.
-        :param receipts: of all their windows; the keys grow with what is found.
+        :param whole: the window that was read, at once or in ranges.
+        :param receipts: of all that was read of it.
+        """
+        self._proven.append(whole)
+        self._undated += (receipt for receipt in receipts if not receipt.is_dated)
+        self._entries += _found(receipts)
+        self._windows += len(receipts)
+
+    def complete(self, whole: Window, total: int, receipts: list[Receipt]) -> Iterator[Batch]:
+        """Yield the entries that the read of a slice in ranges lacked, and return once it is proven complete.
+
+        :param whole: the slice.
+        :param total: number of its entries when it was cut.
+        :param receipts: of all its ranges; they grow with what is found.
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
+        if _found(receipts) < total:
+            # No range of times holds the entries without one.
+            for batch in self._reader.read([replace(whole, undated=True)]):
+                receipts.append(Receipt.of(batch))
+                yield batch
         # Deletions since an earlier attempt's plan would hide entries that are missing.
-        found = _counts(receipts)
-        unsure = [
-            each.window for each in slices if self._plan_is_old or found[each.window.slice_key] != each.total
-        ]
-        for window, total in zip(unsure, self._search.counts(unsure), strict=True):
-            if found[window.slice_key] != total:
-                yield from self._read_grown(_of_slice(receipts, window.slice_key))
+        if self._plan_is_old or _found(receipts) != total:
+            [now] = self._search.counts([whole])
+            if _found(receipts) != now:
+                yield from self._read_grown(receipts)
         for attempt in range(_ATTEMPTS):
-            short = self._short_slices(slices, receipts)
-            if not short:
-                self._undated += (receipt for receipt in receipts if not receipt.is_dated)
-                self._entries += sum(len(receipt.keys) for receipt in receipts)
-                self._windows += len(receipts)
-                return
+            if (found := _found(receipts)) >= total:
+                break
+            # Deletions may have lowered the count since.
+            [now] = self._search.counts([whole])
+            if found >= (expected := min(total, now)):
+                break
             if attempt + 1 < _ATTEMPTS:
-                for window, _, _ in short:
-                    yield from self._read_grown(_of_slice(receipts, window.slice_key))
-        window, expected, read = short[0]
-        raise IncompleteReadError(
-            f"{window}: the service counts {count(expected, 'entry', 'entries')}, but its windows hold "
-            f"{read:,}. Somebody may be changing much content: try again later.",
-            expected=expected,
-            found=read,
-        )
+                yield from self._read_grown(receipts)
+        else:
+            raise IncompleteReadError(
+                f"{whole}: the service counts {count(expected, 'entry', 'entries')}, but its windows hold "
+                f"{found:,}. Somebody may be changing much content: try again later.",
+                expected=expected,
+                found=found,
+            )
+        self.add(whole, receipts)
 
-    def conclude(self) -> None:
-        """Check that no entry came twice, and log what was proven.
+    def covers(self, whole: Window) -> bool:
+        """Return whether all that was asked for was read as one."""
+        return self._proven == [whole]
 
-        :raises IncompleteReadError: an entry is in two windows.
+    def conclude(self, whole: Window) -> None:
+        """Check what was read against the count of all of it, and that no entry came twice; log the result.
+
+        :param whole: all that was asked for.
+        :raises IncompleteReadError: there is more, or an entry is in two windows.
+        :raises ContensisError: the service could not be asked.
         """
+        if not self.covers(whole):
+            self._check_sum(whole)
         _check_distinct(self._undated)
         log.info(
             "Proof: %s distinct (sys.id, sys.language) in %s, as many as the service counts",
@@ -87,21 +112,22 @@ class Proof:
             count(self._windows, "window"),
         )
 
-    def _short_slices(
-        self, slices: Sequence[Slice], receipts: Sequence[Receipt]
-    ) -> list[tuple[Window, int, int]]:
-        """Return the slices of which fewer entries were read than there are, with both figures.
+    def _check_sum(self, whole: Window) -> None:
+        """Check that everything read adds up to the count of all that was asked for.
 
-        Deletions may have lowered the count since the plan, so it is asked again where fewer were found.
+        :raises IncompleteReadError: there is more.
         """
-        found = _counts(receipts)
-        short = [each for each in slices if found[each.window.slice_key] < each.total]
-        now = self._search.counts([each.window for each in short])
-        figures = [
-            (each.window, min(each.total, total), found[each.window.slice_key])
-            for each, total in zip(short, now, strict=True)
-        ]
-        return [(window, expected, read) for window, expected, read in figures if read < expected]
+        for _ in range(_ATTEMPTS):
+            [now] = self._search.counts([whole])
+            # Where something was published since it was proven, the parts have grown as the whole has.
+            if now <= self._entries or now <= (parts := sum(self._search.counts(self._proven))):
+                return
+        raise IncompleteReadError(
+            f"{whole}: the service counts {count(now, 'entry', 'entries')}, but {parts:,} by content "
+            "type and language. Somebody may be changing much content: try again later.",
+            expected=now,
+            found=parts,
+        )
 
     def _read_grown(self, receipts: Sequence[Receipt]) -> Iterator[Batch]:
         """Read again the windows that hold more than was read; yield what is new."""
@@ -121,16 +147,8 @@ class Proof:
                 yield fresh
 
 
-def _counts(receipts: Iterable[Receipt]) -> Counter[SliceKey]:
-    """Return how many entries of each slice were read."""
-    counts: Counter[SliceKey] = Counter()
-    for receipt in receipts:
-        counts[receipt.window.slice_key] += len(receipt.keys)
-    return counts
-
-
-def _of_slice(receipts: Sequence[Receipt], slice_key: SliceKey) -> list[Receipt]:
-    return [receipt for receipt in receipts if receipt.window.slice_key == slice_key]
+def _found(receipts: Sequence[Receipt]) -> int:
+    return sum(len(receipt.keys) for receipt in receipts)
 
 
 def _check_distinct(receipts: Sequence[Receipt]) -> None:

@@ -7,6 +7,7 @@ last one ended, whatever happens in between. Entries that are on both pages are 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from concurrent.futures import wait
@@ -15,18 +16,22 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ContensisError
-from airflow_provider_contensis.export.cut import cut_to_pages, pages_per_window
-from airflow_provider_contensis.export.model import Batch
+from airflow_provider_contensis.export.cut import cut_by_kind, cut_to_pages, pages_per_window
+from airflow_provider_contensis.export.model import Cut, Measure
 from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
+from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from airflow_provider_contensis.export.batch import Batch
     from airflow_provider_contensis.export.model import Window
     from airflow_provider_contensis.export.page import Page
     from airflow_provider_contensis.export.search import WindowSearch
+
+log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _MAX_COUNT = 10_000  # a count may stop there (docs/contensis-api.md, "Paging")
@@ -37,7 +42,8 @@ class _Slot:
     """A window's place in the queue, and its reading once that has begun."""
 
     window: Window
-    reading: Future[Batch | list[Window]] | None = None
+    is_part: bool = False
+    reading: Future[Batch | Cut] | None = None
 
 
 class WindowReader:
@@ -53,48 +59,48 @@ class WindowReader:
         self._on_progress = on_progress
 
     def read(
-        self, windows: Sequence[Window], *, on_cut: Callable[[list[Window]], None] = lambda _: None
+        self, windows: Sequence[Window], *, on_cut: Callable[[Cut], None] = lambda _: None
     ) -> Iterator[Batch]:
         """Yield the entries of windows, in order and each window complete.
 
-        :param on_cut: called with the windows that take the place of a window too large, when its turn comes.
+        :param on_cut: called with the windows that take the place of one too large, when its turn comes.
         :raises IncompleteReadError: a page did not hold what the service said it would.
         :raises ContensisError: a page could not be read.
         """
-        ahead = self._search.windows_ahead
         queue = deque(_Slot(window) for window in windows)
         process = os.getpid()
         with self._search.threads() as executor:
             while queue:
                 if os.getpid() != process:
                     raise ContensisError("A read cannot continue in a forked process: begin it there.")
-                for number, slot in enumerate(islice(queue, 3 * ahead)):
-                    # There are often no entries without a created time, which takes two requests to confirm:
-                    # begun early, nobody waits for them in the end.
-                    if number < ahead or slot.window.undated:
-                        slot.reading = slot.reading or executor.submit(self._read, slot.window)
+                for slot in islice(queue, self._search.windows_ahead):
+                    slot.reading = slot.reading or executor.submit(self._read, slot.window, slot.is_part)
                 reading = queue[0].reading
                 if reading is None or not wait([reading], timeout=_TICK_SECONDS).done:
                     self._on_progress(0)
                     continue
                 queue.popleft()
                 result = reading.result()
-                if isinstance(result, Batch):
-                    self._on_progress(len(result.entries))
-                    yield result
-                else:
+                batch = result.first if isinstance(result, Cut) else result
+                if isinstance(result, Cut):
                     on_cut(result)
-                    queue.extendleft(_Slot(part) for part in reversed(result))
+                    parts = result.parts[0 if batch is None else 1 :]
+                    queue.extendleft(_Slot(part, is_part=True) for part in reversed(parts))
+                if batch is not None:
+                    self._on_progress(len(batch.entries))
+                    yield batch
 
-    def _read(self, window: Window) -> Batch | list[Window]:
-        """Return the entries of a window, or the smaller windows to read instead."""
+    def _read(self, window: Window, is_part: bool) -> Batch | Cut:
+        """Return the entries of a window, or the smaller windows to read instead.
+
+        :param is_part: whether it was cut from a larger window.
+        """
         search = self._search
         page = search.confirmed(window)
-        # A page from a created time on leaves out entries without one, which only a whole query may hold.
-        can_follow = _follow_from(page) is not None and not window.is_whole
+        can_follow = _follow_from(page) is not None
         longest = 2 * page.size * pages_per_window(page.size) if can_follow else page.size
         if page.total > longest or page.total >= _MAX_COUNT:
-            return self._cut(window, page)
+            return self._cut(window, page, keep_page=True)
         first, batch = page, page.batch
         seen: set[int] = set()
         rest, begun_at = window, _at_millisecond(page.first_created)
@@ -109,14 +115,69 @@ class WindowReader:
             rest, begun_at = replace(window, created_from=begin), begin
             page = search.page(rest)
             batch = batch.extended(page.batch.without(seen))
-        if len(batch.entries) < first.total and search.first(window).total > len(batch.entries):
-            # A later page was another one, within the same bounds.
+        if len(batch.entries) < first.total and window.is_whole:
+            # No page from a created time on holds entries without one.
+            page = search.confirmed(replace(window, undated=True))
+            if not page.is_last:
+                return self._cut(window, first)
+            batch = batch.extended(page.batch.without(set(batch.keys)))
+        if self._lacks_entries(window, first, len(batch.entries), is_part=is_part):
             return self._cut(window, first)
-        return in_order(batch)
+        return in_order(batch) if window.is_slice else batch
 
-    def _cut(self, window: Window, page: Page) -> list[Window]:
-        measure = self._search.measure(window, page)
-        return cut_to_pages(window, measure, page_size=page.size, concurrency=self._search.concurrency)
+    def _lacks_entries(self, window: Window, page: Page, found: int, *, is_part: bool) -> bool:
+        """Return whether a window holds more than was found, as one of its pages may have been another one.
+
+        :param page: its first page.
+        """
+        # The whole query, and the ranges of a slice, are counted when the read is proven.
+        is_counted = not (is_part and window.is_whole) or found == window.expected
+        if found >= page.total and is_counted:
+            return False
+        total = self._search.confirmed(window, 1).total
+        if total > found:
+            log.warning(
+                "%s: the service counts %s, of which %s were read. Reading the window again",
+                window,
+                count(total, "entry", "entries"),
+                f"{found:,}",
+            )
+        return total > found
+
+    def _cut(self, window: Window, page: Page, *, keep_page: bool = False) -> Cut:
+        """Return the cut of a window.
+
+        :param page: its first page.
+        :param keep_page: whether the page's entries are beyond doubt.
+        """
+        if window.cut_by in {"content type", "language"}:
+            parts = cut_by_kind(window, page, self._search.query)
+            listed = {id_.lower() for id_ in window.content_type_ids}
+            others = any(meta.content_type_id.lower() not in listed for meta in page.batch.metas)
+            if len(parts) > 1 or others or not parts[0].is_slice:
+                return Cut(window, page.total, tuple(parts))
+            window = parts[0]  # the same entries, without a doubt about other content types
+        first, rest, total, begin = None, window, page.total, page.first_created
+        after = _follow_from(page)
+        if keep_page and after is not None and window.cut_by == "created":
+            kept = _created_before(after, in_order(page.batch))
+            if kept.entries:
+                first = kept._replace(window=replace(window, created_to=after))
+                rest, total, begin = replace(window, created_from=after), total - len(kept.entries), after
+        if first is not None and total <= page.size:
+            parts = [rest]
+        else:
+            measure = Measure(total, begin, self._search.last(rest).first_created)
+            parts = cut_to_pages(rest, measure, page_size=page.size, concurrency=self._search.concurrency)
+        return Cut(window, page.total, (*([first.window] if first else []), *parts), first)
+
+
+def _created_before(time: str, batch: Batch) -> Batch:
+    """Return the entries of a batch in order that were created before a time, which is given in UTC."""
+    end = len(batch.metas)
+    while end and (_at_millisecond(batch.metas[end - 1].created) or time) >= time:
+        end -= 1
+    return batch.take(range(end))
 
 
 def _follow_from(page: Page) -> str | None:

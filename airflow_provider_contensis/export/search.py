@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_contensis.exceptions import APIError
 from airflow_provider_contensis.export.limits import Limits
-from airflow_provider_contensis.export.model import CREATED, Measure
-from airflow_provider_contensis.export.page import Page, check_page, split_page
+from airflow_provider_contensis.export.model import CREATED
+from airflow_provider_contensis.export.page import SIZES, Page, check_page, split_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from airflow_provider_contensis.api.buffers import Body
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.fork import ForkSafeEvent
     from airflow_provider_contensis.export.model import EntryQuery, Window
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Windows that are read beyond those in flight, so that no thread idles while one is written.
 _MORE_WINDOWS = 4
+_MIN_SIZES = 1_000
+_SIZED_BY = {"content type": "sys.contentTypeId", "language": "sys.language"}
+_UNKNOWN_MEMBER = frozenset({400, 422})
 
 
 class WindowSearch:
@@ -37,10 +42,11 @@ class WindowSearch:
     ) -> None:
         self._client = client
         self._project_id = project_id
-        self._query = query
+        self.query = query
         self.limits = Limits(options.page_size, options.max_concurrent_requests)
         self.concurrency = options.max_concurrent_requests
         self.windows_ahead = options.max_concurrent_requests + _MORE_WINDOWS
+        self._has_aggregations = True
         # Serialize parsing so that it does not starve the request threads.
         self._parsing = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
@@ -67,21 +73,41 @@ class WindowSearch:
 
         def attempt() -> Page:
             with self.limits.permit(page_size) as permit:
-                body = self._client.search(
-                    self._project_id,
-                    {**query, "pageSize": permit.page_size},
-                    link_depth=self._query.link_depth,
-                    field_link_depths=self._query.field_link_depths,
-                    api=self._query.api,
-                    what=what,
-                )
+                search = {**query, "pageSize": permit.page_size}
+                if page_size is None:
+                    search |= self._aggregations(window)
+                try:
+                    body = self._send(search, what)
+                except APIError as error:
+                    if "aggregations" not in search or error.status_code not in _UNKNOWN_MEMBER:
+                        raise
+                    self._has_aggregations = False
+                    body = self._send({**query, "pageSize": permit.page_size}, what)
                 permit.release()
                 with self._parsing:
                     raw = split_page(body, window)
             with self._parsing:
-                return check_page(raw, window, permit.page_size, self._query)
+                return check_page(raw, window, permit.page_size, self.query)
 
         return self._client.retrying(attempt, what=what, cancelled=stopped)
+
+    def _send(self, search: dict[str, Any], what: str) -> Body:
+        return self._client.search(
+            self._project_id,
+            search,
+            link_depth=self.query.link_depth,
+            field_link_depths=self.query.field_link_depths,
+            api=self.query.api,
+            what=what,
+        )
+
+    def _aggregations(self, window: Window) -> dict[str, Any]:
+        """Return what asks for the sizes of a window's content types or languages."""
+        field = _SIZED_BY.get(window.cut_by)
+        if field is None or not self._has_aggregations:
+            return {}
+        size = max(_MIN_SIZES, len(window.content_type_ids), len(window.languages))
+        return {"aggregations": {SIZES: {"field": field, "size": size}}}
 
     def first(self, window: Window) -> Page:
         """Return a page with the first entry of a window."""
@@ -106,19 +132,6 @@ class WindowSearch:
         """
         with self.threads() as executor:
             return [page.total for page in executor.map(lambda window: self.confirmed(window, 1), windows)]
-
-    def measure(self, window: Window, page: Page, last: Page | None = None) -> Measure:
-        """Return the size of a window, with the created times of its first and last entry.
-
-        :param page: a page that begins with its first entry.
-        :param last: a page that begins with its last entry; None to ask for it.
-        """
-        last = last or self.last(window)
-        return Measure(
-            page.total,
-            page.first_created,
-            last.first_created,
-        )
 
     @contextmanager
     def threads(self) -> Iterator[ThreadPoolExecutor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.export.model import Receipt
+from airflow_provider_contensis.export.batch import Receipt
+from airflow_provider_contensis.export.order import by_slice
 from airflow_provider_contensis.export.plan import Planner
 from airflow_provider_contensis.export.progress import Progress
 from airflow_provider_contensis.export.proof import Proof
@@ -13,13 +15,17 @@ from airflow_provider_contensis.export.read import WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
 from airflow_provider_contensis.export.search import WindowSearch
 from airflow_provider_contensis.export.times import sort_key
+from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.batch import Batch
     from airflow_provider_contensis.export.checkpoint import Checkpoint
-    from airflow_provider_contensis.export.model import Batch, EntryQuery, Plan
+    from airflow_provider_contensis.export.model import Cut, EntryQuery, Kinds, Plan
+
+log = logging.getLogger(__name__)
 
 
 class EntrySource:
@@ -41,6 +47,7 @@ class EntrySource:
         # The greatest change mark read; if nothing is read, the next export begins where this one did.
         self.watermark = query.changed_from
         self.entries = 0
+        self._has_begun = False
 
     def plan(self) -> Plan:
         """Return what there is, cut into windows.
@@ -51,9 +58,9 @@ class EntrySource:
         return self._planner.plan()
 
     def read(self, plan: Plan, checkpoint: Checkpoint | None = None) -> Iterator[Batch]:
-        """Yield the entries of a plan in order, each content type proven complete before the next begins.
+        """Yield the entries of a plan in order, each batch of one slice, each slice proven complete.
 
-        Entries that the proof finds missing come last of their content type.
+        Entries that the proof of a slice finds missing come last of it.
 
         :param checkpoint: replays what an earlier attempt has read, and keeps the rest.
         :raises IncompleteReadError: the read could not be proven complete.
@@ -61,32 +68,62 @@ class EntrySource:
         """
         resumed = checkpoint is not None and checkpoint.plan is not None
         proof = Proof(self._search, self._reader, plan_is_old=resumed)
-        batches = self._planned(plan, checkpoint)
-        for content_type_id, group in groupby(batches, key=lambda batch: batch.window.content_type_id):
-            receipts: list[Receipt] = []
-            for batch in group:
-                receipts.append(Receipt.of(batch))
-                self._count(batch)
-                yield batch
-            slices = [each for each in plan.slices if each.window.content_type_id == content_type_id]
-            for batch in proof.complete(slices, receipts):
-                self._count(batch)
-                yield batch
-        proof.conclude()
+        cuts: dict[Kinds, Cut] = {}
 
-    def _planned(self, plan: Plan, checkpoint: Checkpoint | None) -> Iterator[Batch]:
-        self._progress.begin(plan.total)
+        def on_cut(cut: Cut) -> None:
+            self._begin(cut.total)
+            if cut.window.is_whole and cut.window.is_slice:
+                cuts[cut.window.kinds] = cut
+
+        yield from self._proven(self._batches(plan, checkpoint, on_cut), cuts, proof)
+        if not proof.covers(plan.whole):
+            others = self._planner.unlisted(plan)
+            yield from self._proven(self._reader.read(others, on_cut=on_cut), cuts, proof)
+        proof.conclude(plan.whole)
+
+    def _batches(
+        self, plan: Plan, checkpoint: Checkpoint | None, on_cut: Callable[[Cut], None]
+    ) -> Iterator[Batch]:
+        """Yield windows as they are read."""
         if checkpoint is None:
-            yield from self._reader.read(plan.windows)
+            yield from self._reader.read([plan.whole], on_cut=on_cut)
             return
-        for batch in checkpoint.replay():
+        for batch in checkpoint.replay(on_cut):
             self._progress.add(len(batch.entries))
             yield batch
-        for batch in self._reader.read(checkpoint.remaining, on_cut=checkpoint.cut):
+
+        def keep_cut(cut: Cut) -> None:
+            checkpoint.cut(cut)
+            on_cut(cut)
+
+        for batch in self._reader.read(checkpoint.remaining, on_cut=keep_cut):
             checkpoint.add(batch)
             yield batch
 
-    def _count(self, batch: Batch) -> None:
+    def _proven(self, batches: Iterator[Batch], cuts: Mapping[Kinds, Cut], proof: Proof) -> Iterator[Batch]:
+        """Yield windows slice by slice, and prove each slice that was cut."""
+        for kinds, group in groupby(batches, key=lambda batch: batch.window.kinds):
+            receipts: list[Receipt] = []
+            for batch in group:
+                self._begin(len(batch.entries))
+                receipts.append(Receipt.of(batch))
+                yield from map(self._counted, [batch] if batch.window.is_slice else by_slice(batch))
+            if kinds in cuts:
+                cut = cuts[kinds]
+                yield from map(self._counted, proof.complete(cut.window, cut.total, receipts))
+            else:
+                proof.add(batch.window, receipts)
+
+    def _begin(self, total: int) -> None:
+        """Begin to log progress; the first answer shows how many entries there are."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        self._progress.begin(total)
+        log.info("Found %s", count(total, "entry", "entries"))
+
+    def _counted(self, batch: Batch) -> Batch:
         self.entries += len(batch.entries)
         marks = [self.watermark, *(meta.changed for meta in batch.metas)]
         self.watermark = max(filter(None, marks), key=sort_key, default=None)
+        return batch

@@ -88,7 +88,7 @@ class TestPrettyPrintedEntries:
         page = b'{"totalCount":2,"items":[%b,{"a":1}]}' % pretty
         with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
             body = make_client(sandbox).search(sandbox.project_id, {}, what="A page")
-            answer = split_page(body, Window("en-GB", "film", ()))
+            answer = split_page(body, Window(("film",), ("en-GB",), ()))
         assert [bytes(item) for item in answer.items] == [ODD_ENTRY, b'{"a":1}']
 
     def test_entry_without_line_breaks_keeps_its_bytes(
@@ -98,5 +98,5 @@ class TestPrettyPrintedEntries:
         page = b'{"totalCount":1,"items":[%b]}' % spaced
         with Sandbox(small_catalogue, faults=Answers(Response(200, page), kind="search")) as sandbox:
             body = make_client(sandbox).search(sandbox.project_id, {}, what="A page")
-            answer = split_page(body, Window("en-GB", "film", ()))
+            answer = split_page(body, Window(("film",), ("en-GB",), ()))
         assert [bytes(item) for item in answer.items] == [spaced]

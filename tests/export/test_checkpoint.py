@@ -26,9 +26,10 @@ from airflow_provider_contensis.exceptions import (
     IncompleteReadError,
     ServerError,
 )
+from airflow_provider_contensis.export.batch import Batch
 from airflow_provider_contensis.export.checkpoint import Checkpoint
 from airflow_provider_contensis.export.destination import Destination
-from airflow_provider_contensis.export.model import Batch, Plan, Slice, Window
+from airflow_provider_contensis.export.model import Cut, Plan, Window
 from airflow_provider_contensis.export.page import entry_metas
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
@@ -57,7 +58,8 @@ class KilledError(Exception):
 
 def make_window(number: int) -> Window:
     bounds = f"2031-01-0{number}T00:00:00.000Z", f"2031-01-0{number + 1}T00:00:00.000Z"
-    return Window("cy", "film", ({"field": "a", "equalTo": 1.5},), *bounds)
+    query = ({"field": "a", "equalTo": 1.5},)
+    return Window(("film",), ("cy",), query, created_from=bounds[0], created_to=bounds[1])
 
 
 def make_batch(window: Window, count: int) -> Batch:
@@ -69,8 +71,14 @@ def make_batch(window: Window, count: int) -> Batch:
 
 
 WINDOWS = tuple(map(make_window, range(1, 5)))
-PLAN = Plan(({"id": "film", "fields": []},), (Slice(replace(WINDOWS[0], created_to=None), 9),), WINDOWS)
-HALVES = [replace(WINDOWS[1], id_prefix=digit) for digit in "0f"]
+PLAN = Plan(({"id": "film", "fields": []},), replace(WINDOWS[0], created_to=None))
+CUT = Cut(PLAN.whole, 9, WINDOWS)
+HALVES = tuple(replace(WINDOWS[1], id_prefix=digit) for digit in "0f")
+
+
+def begin(checkpoint: Checkpoint) -> None:
+    checkpoint.begin(PLAN)
+    checkpoint.cut(CUT)
 
 
 @pytest.fixture
@@ -97,9 +105,9 @@ def open_checkpoint(tmp_path: Path, pointer: FilePointer) -> Callable[..., Check
 def begun(open_checkpoint: Callable[..., Checkpoint]) -> None:
     """A checkpoint of an earlier attempt, which read one window and half of the next, and died."""
     with pytest.raises(KilledError), open_checkpoint() as checkpoint:
-        checkpoint.begin(PLAN)
+        begin(checkpoint)
         checkpoint.add(make_batch(WINDOWS[0], 2))
-        checkpoint.cut(HALVES)
+        checkpoint.cut(Cut(WINDOWS[1], 5, HALVES))
         checkpoint.add(make_batch(HALVES[0], 0))
         raise KilledError
 
@@ -109,7 +117,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def replayed(checkpoint: Checkpoint) -> list[tuple[Window, list[bytes]]]:
-    return [(batch.window, [bytes(entry) for entry in batch.entries]) for batch in checkpoint.replay()]
+    return [
+        (batch.window, [bytes(entry) for entry in batch.entries])
+        for batch in checkpoint.replay(lambda _: None)
+    ]
 
 
 class TestCheckpoint:
@@ -119,7 +130,10 @@ class TestCheckpoint:
     ) -> None:
         with open_checkpoint() as checkpoint:
             assert checkpoint.plan == PLAN
-            assert list(checkpoint.replay()) == [make_batch(WINDOWS[0], 2), make_batch(HALVES[0], 0)]
+            assert list(checkpoint.replay(lambda _: None)) == [
+                make_batch(WINDOWS[0], 2),
+                make_batch(HALVES[0], 0),
+            ]
             assert checkpoint.remaining == (HALVES[1], *WINDOWS[2:])
 
     @pytest.mark.usefixtures("begun")
@@ -131,8 +145,8 @@ class TestCheckpoint:
         ends = [0]
         while ends[-1] < len(whole):  # a frame of 13 bytes, 8 of them for the length
             ends.append(ends[-1] + 13 + int.from_bytes(whole[ends[-1] + 1 : ends[-1] + 9], "big"))
-        assert len(ends) == 5
-        read: list[Window | None] = [None, WINDOWS[0], None, HALVES[0]]
+        assert len(ends) == 6
+        read: list[Window | None] = [None, None, WINDOWS[0], None, HALVES[0]]
         for size in range(len(whole)):
             path.write_bytes(whole[:size])
             pointer.save(saved)
@@ -143,7 +157,13 @@ class TestCheckpoint:
                     continue
                 assert [window for window, _ in replayed(checkpoint)] == list(filter(None, read[:records]))
                 assert path.stat().st_size == ends[records]
-                lefts = [WINDOWS, WINDOWS[1:], (*HALVES, *WINDOWS[2:]), (HALVES[1], *WINDOWS[2:])]
+                lefts = [
+                    (PLAN.whole,),
+                    WINDOWS,
+                    WINDOWS[1:],
+                    (*HALVES, *WINDOWS[2:]),
+                    (HALVES[1], *WINDOWS[2:]),
+                ]
                 assert checkpoint.remaining == lefts[records - 1]
             path.write_bytes(whole[:size])
             pointer.save(saved)
@@ -168,7 +188,7 @@ class TestCheckpoint:
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with pytest.raises(KilledError), open_checkpoint() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             checkpoint.add(make_batch(WINDOWS[0], 2))
             checkpoint.add(Batch.of(WINDOWS[1], [msgspec.Raw(b"{")], []))
             raise KilledError
@@ -184,7 +204,7 @@ class TestCheckpoint:
         self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path, pointer: FilePointer
     ) -> None:
         with open_checkpoint() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             [path] = checkpoints(tmp_path)
             assert path.stat().st_mode & 0o777 == 0o600
             assert pointer.load() == {"path": str(path)}
@@ -262,7 +282,7 @@ class TestCheckpoint:
     ) -> None:
         pointer.is_last_attempt = True
         with open_checkpoint() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             checkpoint.add(make_batch(WINDOWS[0], 1))
             assert checkpoints(tmp_path) == []
 
@@ -275,7 +295,7 @@ class TestUnusableCheckpoint:
             assert checkpoint.plan is None
             assert replayed(checkpoint) == []
             assert checkpoints(folder) == []
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             assert checkpoint.remaining == WINDOWS
             raise KilledError
         assert len(checkpoints(folder)) == 1
@@ -329,11 +349,11 @@ class TestUnusableCheckpoint:
     ) -> None:
         caplog.set_level("INFO")
         with open_checkpoint() as other:
-            other.begin(PLAN)
+            begin(other)
             with open_checkpoint() as checkpoint:
                 assert "In use by an attempt that still runs" in caplog.text
                 assert checkpoint.plan is None
-                checkpoint.begin(PLAN)
+                begin(checkpoint)
                 assert len(checkpoints(tmp_path)) == 2
             assert len(checkpoints(tmp_path)) == 1
             other.add(make_batch(WINDOWS[0], 1))
@@ -362,7 +382,7 @@ class TestLeftovers:
 
     def test_in_use_are_kept(self, open_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -> None:
         with open_checkpoint() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             [path] = checkpoints(tmp_path)
             os.utime(path, (0, 0))
             open_checkpoint(pointer=None)
@@ -388,7 +408,7 @@ class TestTemporaryFolder:
     ) -> None:
         with pytest.raises(KilledError), open_remote() as checkpoint:
             assert not folder.exists()
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             checkpoint.add(make_batch(WINDOWS[0], 2))
             raise KilledError
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -413,7 +433,7 @@ class TestTemporaryFolder:
             folder.mkdir()
             folder.chmod(0o755)
         with open_remote() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             assert list(folder.iterdir()) == []
         assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
 
@@ -426,7 +446,7 @@ class TestTemporaryFolder:
     ) -> None:
         monkeypatch.setattr(tempfile, "tempdir", str(folder / "does" / "not" / "exist"))
         with open_remote() as checkpoint:
-            checkpoint.begin(PLAN)
+            begin(checkpoint)
             checkpoint.add(make_batch(WINDOWS[0], 1))
             assert checkpoint.remaining == WINDOWS[1:]
         assert caplog.text.count("Resume disabled: the checkpoint cannot be kept") == 1
@@ -454,7 +474,7 @@ def test_invalid_destination_is_left_for_storage_to_refuse(
     with Checkpoint(
         destination, "fingerprint", change_mark="published", owner="the task", pointer=None
     ) as checkpoint:
-        checkpoint.begin(PLAN)
+        begin(checkpoint)
         assert checkpoint.remaining == WINDOWS
     assert caplog.text == ""
 
@@ -468,7 +488,7 @@ def test_broken_pointer_disables_resume_with_one_warning(
     broken: str,
 ) -> None:
     with open_checkpoint(pointer=BrokenPointer(pointer.path, broken)) as checkpoint:
-        checkpoint.begin(PLAN)
+        begin(checkpoint)
         checkpoint.add(make_batch(WINDOWS[0], 1))
         assert checkpoints(tmp_path) == []
         assert checkpoint.remaining == WINDOWS[1:]
@@ -507,7 +527,7 @@ def test_nearly_full_disk_disables_resume_with_one_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with open_checkpoint() as checkpoint:
-        checkpoint.begin(PLAN)
+        begin(checkpoint)
         checkpoint.add(make_batch(WINDOWS[0], 1))
         room = os.statvfs(tmp_path)
         nearly_full = os.statvfs_result([*room[:4], (64 << 20) // room.f_frsize, *room[5:]])
@@ -604,7 +624,7 @@ class TestRetry:
         assert re.search(
             r"Resuming: an earlier attempt has read [\d,]+ entries in \d+ of \d+ windows", caplog.text
         )
-        assert caplog.text.count("Plan:") == 1
+        assert caplog.text.count("Content types: ") == 1
         assert sorted((tmp_path / "out.jsonl").read_bytes().splitlines()) == sorted(catalogue.entries())
         assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
 
@@ -682,7 +702,7 @@ class TestRetry:
             fail(lambda: export(sandbox), sandbox, 25)
             export(sandbox, **change)
         assert "Resuming" not in caplog.text
-        assert caplog.text.count("Plan:") == 2
+        assert caplog.text.count("Content types: ") == 2
 
     def test_resumes_with_other_fields_and_page_size(
         self, catalogue: Catalogue, export: Callable[..., ExportResult], tmp_path: Path

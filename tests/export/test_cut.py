@@ -13,7 +13,7 @@ from airflow_provider_contensis.export.model import Measure, Window
 from airflow_provider_contensis.sandbox.search import compile_where
 
 QUERY = ({"field": "sys.contentTypeId", "equalTo": "film"},)
-ROOT = Window("en-GB", "film", QUERY)
+ROOT = Window(("film",), ("en-GB",), QUERY)
 MILLISECOND = replace(ROOT, created_from="2020-01-01T00:00:00.000Z", created_to="2020-01-01T00:00:00.001Z")
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -53,17 +53,16 @@ def test_windows_cover_every_time_exactly_once_and_in_order() -> None:
         assert len(windows_with(windows, outside)) == 1
 
 
-def test_entry_without_created_time_is_in_last_window() -> None:
+def test_entry_without_created_time_is_in_a_window_of_its_own() -> None:
     times = hourly_times(500)
     windows = cut(ROOT, Measure(20_000, times[0], times[-1]), aim=3_000)
-    assert windows_with(windows, None) == [len(windows) - 1]
-    assert not windows_with(cut(ROOT, Measure(20_000, times[0], times[-1], undated=False), aim=3_000), None)
+    assert windows_with([*windows, replace(ROOT, undated=True)], None) == [len(windows)]
 
 
 def test_number_of_windows_is_multiple_of_concurrency() -> None:
     times = hourly_times(500)
     measure = Measure(20_000, times[0], times[-1])
-    ranges = [len(cut(ROOT, measure, aim=3_000, at_once=number)) - 1 for number in (1, 4, 8)]
+    ranges = [len(cut(ROOT, measure, aim=3_000, at_once=number)) for number in (1, 4, 8)]
     assert ranges == [7, 8, 7]
 
 
@@ -80,11 +79,10 @@ def test_window_cut_again_stays_within_its_bounds() -> None:
 def test_entries_of_one_millisecond_are_separated_from_all_others_first(last: str) -> None:
     """Only entries of one millisecond are in order when they are ordered by id."""
     windows = cut(ROOT, Measure(12_000, "2020-01-01T00:00:00Z", last), aim=500)
-    assert [(window.created_from, window.created_to, window.undated) for window in windows] == [
-        (None, MILLISECOND.created_from, False),
-        (MILLISECOND.created_from, MILLISECOND.created_to, False),
-        (MILLISECOND.created_to, None, False),
-        (None, None, True),
+    assert [(window.created_from, window.created_to) for window in windows] == [
+        (None, MILLISECOND.created_from),
+        (MILLISECOND.created_from, MILLISECOND.created_to),
+        (MILLISECOND.created_to, None),
     ]
     again = cut(replace(MILLISECOND, created_to=None), Measure(12_000, "2020-01-01T00:00:00Z", last), aim=500)
     assert again == [MILLISECOND, replace(MILLISECOND, created_from=MILLISECOND.created_to, created_to=None)]
@@ -92,7 +90,7 @@ def test_entries_of_one_millisecond_are_separated_from_all_others_first(last: st
 
 def test_times_that_share_no_bound_but_differ_in_the_millisecond_are_cut_by_time() -> None:
     times = Measure(12_000, "2020-01-01T00:00:00.0019Z", "2020-01-01T00:00:00.0021Z")
-    first, second, _ = cut(ROOT, times, aim=6_000)
+    first, second = cut(ROOT, times, aim=6_000)
     assert first.created_to == second.created_from == "2020-01-01T00:00:00.002Z"
 
 
@@ -120,7 +118,7 @@ def test_windows_cut_by_id_keep_their_range_of_time() -> None:
 
 
 def test_window_that_cannot_be_cut_is_refused() -> None:
-    window = ROOT
+    window = replace(ROOT, undated=True)
     with pytest.raises(
         ExportError, match="share a created time and the start of their id.*narrow the export"
     ):
@@ -150,7 +148,9 @@ def test_window_describes_itself() -> None:
     windows = cut(ROOT, Measure(20_000, "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"), aim=3_000)
     assert str(ROOT) == "film in en-GB"
     assert str(windows[0]).startswith("film in en-GB, created from the beginning to 2020-")
-    assert str(Window("cy", None, ())) == "other content types in cy"
+    assert str(Window((), ("cy",), (), unlisted=True)) == "other content types in cy"
+    assert str(Window(("a", "b"), ("en-GB", "cy"), ())) == "2 content types in 2 languages"
+    assert str(Window(("a", "b"), ("cy",), (), unlisted=True)) == "all content types in cy"
 
 
 def test_window_of_other_ids_holds_no_id_with_hexadecimal_start() -> None:

@@ -181,7 +181,7 @@ def test_waits_for_retry_end_with_the_read_or_the_client(
         client = make_client(sandbox, retry=RetryPolicy(initial_wait=600, max_wait=600, total=3_600))
         search = WindowSearch(client, sandbox.project_id, EntryQuery(), ReadOptions())
         with search.threads() as executor:
-            page = executor.submit(search.page, Window("en-GB", None, ()))
+            page = executor.submit(search.page, Window(("film",), ("en-GB",), ()))
             assert failed.wait(10)
             if end == "client":
                 client.close()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from airflow_provider_contensis.export.model import Batch, EntryMeta, Window
+from airflow_provider_contensis.export.batch import Batch, EntryMeta
+from airflow_provider_contensis.export.model import Window
 from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.client import ContensisClient
 
-WINDOW = Window("en-GB", "film", ())
+WINDOW = Window(("film",), ("en-GB",), ())
 Export = Callable[..., bytes]
 
 
@@ -75,7 +76,7 @@ class TestInOrder:
         assert ids(in_order(batch(("b", None), ("a", None)))) == ["b", "a"]
 
     def test_entries_known_to_have_no_time_are_ordered_by_id(self) -> None:
-        undated = Window("en-GB", "film", (), undated=True)
+        undated = Window(("film",), ("en-GB",), (), undated=True)
         assert ids(in_order(batch(("b", None), ("a", None), window=undated))) == ["a", "b"]
 
 

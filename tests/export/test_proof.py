@@ -182,7 +182,7 @@ def test_page_of_other_ids_with_wrong_entries_is_requested_again(export: Callabl
 def test_content_type_shown_empty_when_counted_is_exported(
     export: Callable[..., list[bytes]], direction: str, max_concurrent_requests: int
 ) -> None:
-    catalogue = synthetic_catalogue(100, body_bytes=50)
+    catalogue = synthetic_catalogue(500, body_bytes=50)
     hidden: list[Request] = []
 
     def hide(request: Request) -> Response | None:
@@ -229,7 +229,7 @@ def test_entries_without_created_time_shown_missing_once_are_exported(
 
 
 @pytest.mark.parametrize("content_type_id", [None, ["country", "currency"]])
-def test_slice_that_seems_empty_twice_is_measured_again(
+def test_slice_that_seems_empty_twice_is_counted_again(
     iso_sandbox: Sandbox,
     make_client: Callable[..., ContensisClient],
     tmp_path: Path,
@@ -250,7 +250,10 @@ def test_slice_that_seems_empty_twice_is_measured_again(
         return Response.json({"pageIndex": 0, "pageSize": 1, "totalCount": 0, "pageCount": 0, "items": []})
 
     request = ExportRequest.from_arguments(
-        destination=tmp_path / "x.jsonl", content_type_id=content_type_id, max_concurrent_requests=1
+        destination=tmp_path / "x.jsonl",
+        content_type_id=content_type_id,
+        max_concurrent_requests=1,
+        page_size=10,
     )
     with Sandbox(iso_sandbox.catalogue, faults=hide) as sandbox:
         export_entries(make_client(sandbox), sandbox.project_id, request)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow_provider_contensis.api.resources import ContentType
-    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.table.columns import Shape
     from airflow_provider_contensis.export.table.rows import Node, RecordNode
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.batch import EntryMeta
 
 FileFormat = Literal["jsonl", "json", "csv", "parquet"]
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.formats.base import ByteSink, FormatOptions
-    from airflow_provider_contensis.export.model import EntryMeta
     from airflow_provider_contensis.export.table.columns import Shape
 
 # It depends on who asks and changes without a new version; the vendor's tool leaves it out, too.

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.formats.base import ByteSink
-    from airflow_provider_contensis.export.model import EntryMeta
 
 
 class JsonLinesWriter:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import msgspec
 
     from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.formats.base import ByteSink, FormatOptions
-    from airflow_provider_contensis.export.model import EntryMeta
 
 # Entries become columns in batches, and batches a row group; each ends at so many rows or bytes of JSON. That
 # depends on the entries alone, not on how they were read, so that the same entries give the same bytes.

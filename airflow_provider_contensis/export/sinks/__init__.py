@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.export.model import Batch, Plan
+    from airflow_provider_contensis.export.batch import Batch
+    from airflow_provider_contensis.export.model import Plan
     from airflow_provider_contensis.export.request import ExportRequest
     from airflow_provider_contensis.export.results import ExportSummary, WrittenFile
     from airflow_provider_contensis.export.storage.base import Storage

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_contensis.export.sinks.output import open_output
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.export.model import Batch, Plan
+    from airflow_provider_contensis.export.batch import Batch
+    from airflow_provider_contensis.export.model import Plan
     from airflow_provider_contensis.export.request import ExportRequest
     from airflow_provider_contensis.export.results import ExportSummary, WrittenFile
     from airflow_provider_contensis.export.storage.base import Storage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ExportError
@@ -14,7 +13,8 @@ from airflow_provider_contensis.export.storage.base import write_whole
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.resources import ContentType
-    from airflow_provider_contensis.export.model import Batch, Plan
+    from airflow_provider_contensis.export.batch import Batch
+    from airflow_provider_contensis.export.model import Plan
     from airflow_provider_contensis.export.request import ExportRequest
     from airflow_provider_contensis.export.results import ExportSummary, FileSummary, WrittenFile
     from airflow_provider_contensis.export.sinks.output import OutputFile
@@ -47,14 +47,8 @@ class FolderSink:
         }
 
     def write(self, batch: Batch) -> None:
-        """Append the entries of a window; each content type's come one after the other."""
-        if batch.window.content_type_id is not None:
-            self._switch_to(batch.window.content_type_id).write(batch.entries, batch.metas)
-            return
-        rows = zip(batch.entries, batch.metas, strict=True)
-        for content_type_id, run in groupby(rows, key=lambda row: row[1].content_type_id):
-            entries, metas = zip(*run, strict=True)
-            self._switch_to(content_type_id).write(entries, metas)
+        """Append entries; each content type's come one after the other."""
+        self._switch_to(str(batch.window.content_type_id)).write(batch.entries, batch.metas)
 
     def prepare(self) -> None:
         """Store everything, but not yet under the final names."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import msgspec
 
     from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.destination import Compression
     from airflow_provider_contensis.export.formats.base import ByteSink, EntryWriter
-    from airflow_provider_contensis.export.model import EntryMeta
     from airflow_provider_contensis.export.request import ExportRequest
     from airflow_provider_contensis.export.storage.base import PendingFile, Storage
 

@@ -15,7 +15,7 @@ from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from airflow_provider_contensis.export.model import EntryMeta
+    from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.table.columns import Shape
 
 log = logging.getLogger(__name__)

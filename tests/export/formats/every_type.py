@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow_provider_contensis.api.resources import ContentType, Field
-    from airflow_provider_contensis.export.model import ChangeMark, EntryMeta
+    from airflow_provider_contensis.export.batch import EntryMeta
+    from airflow_provider_contensis.export.model import ChangeMark
 
 
 class Number(str):
