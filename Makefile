@@ -68,8 +68,8 @@ docs: $(VENV)/.docs ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//[^>]*' site --include='*.html'
 
-bench: $(VENV)/.dev ## Compare with the alternatives (about an hour; make bench BENCH=--quick for two minutes)
-	$(BIN)/python benchmarks/run.py $(BENCH)
+bench: $(VENV)/.dev ## Compare with the alternatives (about 35 minutes; make bench BENCH=--quick for three)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 build: $(VENV)/.dev ## Build wheel and sdist in dist/, and try them in a clean environment
 	rm -rf dist

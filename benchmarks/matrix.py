@@ -1,4 +1,4 @@
-"""The benchmark matrix: the contenders, and the cells they are measured in."""
+"""The benchmark matrix: the cases, the contenders of each, and the cells they are measured in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+COMPARE, GROWTH, REALISTIC, S3 = CASES = ("compare", "growth", "realistic", "s3")
+
+SUFFIXES = ("jsonl", "jsonl.gz", "jsonl.zst", "json", "csv", "parquet")
 
 OURS_KEY = "ours.jsonl.8"
+PARQUET_KEY = "ours.parquet.8"
+REALISTIC_KEY = "ours.realistic.4"
+S3_KEY = "ours.s3.8"
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Contender:
     :param key: unique; its first part is the group that `--only` selects.
     :param title: shown in the report.
     :param script: its program in `contenders/`.
-    :param environment: the environment whose Python runs it.
+    :param environment: the environment whose interpreter runs it.
     :param variant: passed to its program, such as a file format.
     :param connections: concurrent requests.
     :param compared_to: the key of this provider's contender that writes the same kind of file.
@@ -58,19 +65,25 @@ class Cell:
         return f"{self.latency_ms} ms, {self.page_size:,} per page"
 
 
-CELLS = (Cell(0, 1000), Cell(100, 1000), Cell(0, 100), Cell(100, 100, single_connection_rounds=1))
+CELLS = (
+    Cell(0, 1000),
+    Cell(100, 1000, single_connection_rounds=1),
+    Cell(0, 100),
+    Cell(100, 100, single_connection_rounds=1),
+)
 QUICK_CELLS = (Cell(0, 1000), Cell(100, 1000))
-GROWTH = (10_000, 100_000, 1_000_000)
-GROWTH_SUFFIXES = ("jsonl", "parquet")
+GROWTH_SIZES = (10_000, 100_000, 1_000_000)
+GROWTH_KEYS = (OURS_KEY, PARQUET_KEY)
+PROJECT_CELLS = {REALISTIC: (Cell(0, 500), Cell(100, 500)), S3: (Cell(0, 500),)}
+PROJECT_NAMES = {REALISTIC: "university", S3: "folder"}
 
 
-def contenders(suffixes: Iterable[str]) -> list[Contender]:
-    """Return all contenders.
+def contenders(suffixes: Sequence[str] = SUFFIXES) -> list[Contender]:
+    """Return the contenders that export one content type.
 
     :param suffixes: the file formats that this provider can write here.
     """
-    formats = list(suffixes)
-    ours = [_ours(suffix, 8, in_every_cell=suffix == "jsonl") for suffix in formats]
+    ours = [_ours(suffix, 8, in_every_cell=suffix == "jsonl") for suffix in suffixes]
     ours += [_ours("jsonl", connections, in_every_cell=False) for connections in (4, 1)]
     ours.append(
         Contender(
@@ -83,7 +96,6 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
             in_every_cell=False,
         )
     )
-    parquet = "ours.parquet.8" if "parquet" in formats else ""
     return [
         *ours,
         Contender("dlt.jsonl", "dlt rest_api to .jsonl, defaults", "dlt_rest_api", "dlt", "jsonl"),
@@ -101,10 +113,17 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
             "dlt_rest_api",
             "dlt",
             "parquet",
-            compared_to=parquet,
+            compared_to=PARQUET_KEY,
             in_every_cell=False,
         ),
         Contender("http", "Airflow's HttpOperator to .jsonl", "http_operator", "http"),
+        Contender(
+            "vendor",
+            "the vendor's JavaScript client to .jsonl",
+            "vendor_client.js",
+            "vendor",
+            in_every_cell=False,
+        ),
         Contender("requests", "loop of requests and json to .jsonl", "requests_loop", "requests"),
         *(
             Contender(
@@ -114,9 +133,52 @@ def contenders(suffixes: Iterable[str]) -> list[Contender]:
                 "ours",
                 "",
                 connections,
+                in_every_cell=connections > 1,
             )
             for connections in (1, 4, 8)
         ),
+    ]
+
+
+def project_contenders(case: str) -> list[Contender]:
+    """Return the contenders that export a project of many content types."""
+    if case == S3:
+        title = "**this provider to a folder on S3, 8 connections**"
+        return [Contender(S3_KEY, title, "ours", "ours", "s3", 8, compared_to=S3_KEY)]
+    return [
+        Contender(
+            REALISTIC_KEY,
+            "**this provider to .jsonl, 4 connections**",
+            "ours",
+            "ours",
+            "jsonl",
+            4,
+            compared_to=REALISTIC_KEY,
+        ),
+        Contender(
+            "dlt.realistic",
+            "dlt rest_api to .jsonl, a resource for each content type and language, 4 in parallel",
+            "dlt_project",
+            "dlt",
+            "",
+            4,
+            compared_to=REALISTIC_KEY,
+        ),
+    ]
+
+
+def measured_in(contenders: Sequence[Contender], cell: Cell, *, quick: bool, number: int) -> list[Contender]:
+    """Return the contenders to measure in a cell: all of them if its pages are large, else the main ones.
+
+    :param quick: measure only the main ones with latency, too.
+    :param number: of the round, from 0.
+    """
+    has_all = cell == CELLS[0] if quick else cell.page_size == CELLS[0].page_size
+    return [
+        contender
+        for contender in contenders
+        if (contender.in_every_cell or has_all)
+        and (contender.connections > 1 or number < cell.single_connection_rounds)
     ]
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from content import (
+from benchmarks.content import (
     CONTENT_TYPE,
     ENTRY_BYTES,
     LANGUAGE,

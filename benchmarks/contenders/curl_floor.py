@@ -6,7 +6,7 @@ import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from measure import Outcome, Setting, measure
+from benchmarks.contenders.measure import Outcome, Setting, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from measure import Outcome, Setting, measure
+from benchmarks.contenders.measure import Outcome, Setting, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,10 @@ class Setting:
     """A contender's settings.
 
     :param url: the server's base URL.
-    :param listing: the URL of the plain paged list of all entries.
+    :param listing: the URL of the plain paged list of all entries; empty if there is none.
+    :param project_id: the project to export.
+    :param client_id: the client id of the API key.
+    :param client_secret: its secret.
     :param entries: the number of entries.
     :param page_size: entries per page.
     :param connections: the maximum number of concurrent requests.
@@ -37,6 +40,9 @@ class Setting:
 
     url: str
     listing: str
+    project_id: str
+    client_id: str
+    client_secret: str
     entries: int
     page_size: int
     connections: int
@@ -55,10 +61,12 @@ class Outcome:
 
     :param files: its output; empty if it discards the bytes.
     :param more: other values to report.
+    :param check: called after the measurement; its values are reported, too.
     """
 
     files: Iterable[Path] = ()
     more: dict[str, Any] = field(default_factory=dict)
+    check: Callable[[], dict[str, Any]] = dict
 
 
 def measure(prepare: Callable[[Setting], Callable[[], Outcome]], *distributions: str) -> None:
@@ -83,6 +91,7 @@ def measure(prepare: Callable[[Setting], Callable[[], Outcome]], *distributions:
         "baseline_mb": baseline,
         "versions": {name: importlib.metadata.version(name) for name in distributions},
         **outcome.more,
+        **outcome.check(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
 

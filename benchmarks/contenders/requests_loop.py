@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import requests
-from measure import Outcome, Setting, measure
+
+from benchmarks.contenders.measure import Outcome, Setting, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""The benchmark: this provider beside the alternatives (`make bench`)."""
