@@ -5,7 +5,7 @@
     python -m benchmarks --case realistic --merge --write docs/benchmarks.md
 
 The first run creates an environment for each peer with uv or npm. Progress goes to standard error; the report
-goes to standard output or to the `--write` file.
+goes to standard output or to the `--write` file, with its chart beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import matrix
+from benchmarks.chart import chart
 from benchmarks.environments import PeerUnavailable, peer_command
 from benchmarks.machine import describe
 from benchmarks.matrix import COMPARE, GROWTH, PROJECT_CELLS, PROJECT_NAMES, Cell, Contender
@@ -51,10 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = (time.monotonic() - started) / 60
     _log(f"Done in {minutes:.0f} minutes")
     samples = merge(earlier, measured)
-    text = report(samples, machine, _command(options))
-    if options.write:
+    figure = options.write.with_suffix(".svg") if options.write else None
+    text = report(samples, machine, _command(options), figure.name if figure else None)
+    if options.write and figure:
         options.write.parent.mkdir(parents=True, exist_ok=True)
         options.write.write_text(text)
+        figure.write_text(chart(samples))
     else:
         sys.stdout.write(text)
     return int(any(sample.error and sample.contender.startswith("ours.") for sample in measured))

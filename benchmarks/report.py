@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.chart import alternative
 from benchmarks.content import ENTRY_BYTES
 from benchmarks.figures import good, memory, number, of_case, of_cell, of_contender, spread, times
 from benchmarks.goals import goals
@@ -29,15 +30,17 @@ if TYPE_CHECKING:
     from benchmarks.samples import Machine, Sample
 
 
-def report(samples: Sequence[Sample], machine: Machine, command: str) -> str:
+def report(samples: Sequence[Sample], machine: Machine, command: str, figure: str | None) -> str:
     """Return the whole report.
 
     :param samples: the samples of all cases.
     :param machine: (name, value) pairs that describe the machine.
     :param command: the command that repeats this run.
+    :param figure: the name of the chart's file, beside the report; None if there is none.
     """
     sections = [
         "# Benchmarks",
+        *_chart(samples, figure),
         *_goals(samples),
         *_comparison(samples),
         *_projects(samples),
@@ -55,6 +58,11 @@ def report(samples: Sequence[Sample], machine: Machine, command: str) -> str:
         "under `benchmarks/.cache/` (2.2 GB for a million entries).",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _chart(samples: Sequence[Sample], figure: str | None) -> list[str]:
+    words = alternative(samples)
+    return [f"![{words}]({figure})"] if figure and words else []
 
 
 def _goals(samples: Sequence[Sample]) -> list[str]:

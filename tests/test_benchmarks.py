@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import xml.etree.ElementTree as ET
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.token_request import Credentials
 from benchmarks.__main__ import main
+from benchmarks.chart import chart
 from benchmarks.environments import PeerUnavailable, peer_command
 from benchmarks.figures import times
 from benchmarks.goals import goals
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MACHINE = [("processor", "a slow one"), ("cores", "2"), ("memory", "24 GiB"), ("Python", "CPython 3.11")]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def sample(contender: str, seconds: float = 1.0, **more: Any) -> Sample:
@@ -135,7 +138,7 @@ def test_measurements_of_another_machine_are_refused(tmp_path: Path) -> None:
 
 
 def test_report_shows_requests_beside_seconds() -> None:
-    text = report([realistic("ours.realistic.4", 9.2, 333)], MACHINE, "make bench")
+    text = report([realistic("ours.realistic.4", 9.2, 333)], MACHINE, "make bench", None)
     assert re.search(r"^\|  \| seconds \| requests \| TCP connections \|", text, re.MULTILINE)
     assert re.search(
         r"^\| \*\*this provider to .jsonl, 4 connections\*\* \| 9.2 \| 333 \|", text, re.MULTILINE
@@ -144,7 +147,7 @@ def test_report_shows_requests_beside_seconds() -> None:
 
 def test_report_says_why_a_contender_was_skipped() -> None:
     samples = [sample("ours.jsonl.8"), sample("vendor", error="skipped: node not found")]
-    text = report(samples, MACHINE, "make bench")
+    text = report(samples, MACHINE, "make bench", None)
     assert "| the vendor's JavaScript client to .jsonl | skipped: node not found |" in text
 
 
@@ -152,6 +155,27 @@ def test_vendor_is_unavailable_without_node(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(PeerUnavailable, match="^node not found$"):
         peer_command("vendor")
+
+
+def test_bars_of_the_chart_are_as_long_as_their_seconds() -> None:
+    drawn = ET.fromstring(chart([sample("ours.jsonl.8", 2.0), sample("http", 8.0), sample("curl.8", 0.2)]))
+    widths = [float(bar.attrib["width"]) for bar in drawn.iter(f"{SVG}rect") if "bar" in bar.attrib["class"]]
+    assert [width / widths[1] for width in widths] == pytest.approx([0.25, 1.0, 0.025], abs=0.001)
+    assert [bar.attrib["class"] for bar in drawn.iter(f"{SVG}rect")] == ["page", "bar ours", "bar", "bar"]
+
+
+def test_chart_is_also_said_in_words() -> None:
+    samples = [realistic("ours.realistic.4", 1.4, 40), realistic("dlt.realistic", 32.4, 164)]
+    words = (
+        "Seconds for 7,805 entries of 80 content types in 2 languages, 100 ms a response: "
+        "this provider 1.40 s, 40 requests; dlt 32 s, 164 requests."
+    )
+    assert ET.fromstring(chart(samples)).findtext(f"{SVG}title") == words
+    assert f"![{words}](benchmarks.svg)" in report(samples, MACHINE, "make bench", "benchmarks.svg")
+
+
+def test_report_without_measured_bars_has_no_chart() -> None:
+    assert "![" not in report([sample("http", error="failed")], MACHINE, "make bench", "benchmarks.svg")
 
 
 def test_sizes_of_the_realistic_project_are_log_normal() -> None:
@@ -200,4 +224,5 @@ def test_one_case_is_measured_reported_and_kept(tmp_path: Path) -> None:
         ("ours.jsonl.8", 100, None),
     ]
     assert all(one.requests >= 2 and one.connections >= 1 for one in samples)
-    assert "this provider to .jsonl, 8 connections" in written.read_text()
+    assert "](benchmarks.svg)" in written.read_text()
+    assert ET.parse(tmp_path / "benchmarks.svg").getroot().tag == f"{SVG}svg"
