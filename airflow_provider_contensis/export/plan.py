@@ -81,7 +81,6 @@ class Planner:
             id_ = page.batch.metas[0].content_type_id if page.batch.metas else ""
             if not id_ or id_.lower() in map(str.lower, known):
                 break
-            log.warning("%s, which the project does not list, has entries: exporting them, too", id_)
             found.append(id_)
         return sorted(found)
 

@@ -48,6 +48,7 @@ class EntrySource:
         self.watermark = query.changed_from
         self.entries = 0
         self._has_begun = False
+        self._known_types: set[str | None] = set()
 
     def plan(self) -> Plan:
         """Return what there is, cut into windows.
@@ -66,6 +67,7 @@ class EntrySource:
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
+        self._known_types.update(plan.whole.content_type_ids)
         resumed = checkpoint is not None and checkpoint.plan is not None
         proof = Proof(self._search, self._reader, plan_is_old=resumed)
         cuts: dict[Kinds, Cut] = {}
@@ -123,6 +125,10 @@ class EntrySource:
         log.info("Found %s", count(total, "entry", "entries"))
 
     def _counted(self, batch: Batch) -> Batch:
+        id_ = batch.window.content_type_id
+        if id_ not in self._known_types:
+            self._known_types.add(id_)
+            log.warning("%s, which the project does not list, has entries: exporting them, too", id_)
         self.entries += len(batch.entries)
         marks = [self.watermark, *(meta.changed for meta in batch.metas)]
         self.watermark = max(filter(None, marks), key=sort_key, default=None)
