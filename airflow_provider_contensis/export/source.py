@@ -51,7 +51,7 @@ class EntrySource:
         self._known_types: set[str | None] = set()
 
     def plan(self) -> Plan:
-        """Return what there is, cut into windows.
+        """Return the content types and languages that are asked for.
 
         :raises ConfigurationError: the project has no such content type or language.
         :raises ContensisError: the service could not be asked.
