@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_contensis.export.storage.base import PendingFile
+
+# An upload has a few parts in memory. S3 takes 10,000 of them, so a file can have 78 GiB.
+_PART_BYTES = 8 << 20
 
 
 class ObjectStorage:
@@ -103,9 +107,16 @@ class _Upload(_ObjectFile):
 
     def __init__(self, filesystem: Any, path: str, check: Callable[[], None]) -> None:
         _abort_idle_uploads(filesystem, path)
-        super().__init__(filesystem, path, filesystem.open(path, "wb", autocommit=False))
+        file = filesystem.open(path, "wb", block_size=_PART_BYTES, autocommit=False)
+        super().__init__(filesystem, path, file)
         self._pending = True
         self._check = check
+
+    def finish(self) -> None:
+        super().finish()
+        if getattr(self._file, "parts", None):
+            # Everything was sent, but older s3fs keeps the last part: the files of a folder would add up.
+            self._file.buffer = io.BytesIO()
 
     def commit(self) -> None:
         with translate_storage_errors(self._path):
