@@ -103,6 +103,8 @@ class OutputFile:
         if self._compressor is not None:
             with translate_storage_errors(self.path):
                 self._compressor.close()
+        # Columns of Parquet take a megabyte: those of a folder's finished files would add up.
+        del self._writer, self._compressor
         self._digest.finish()
         self._pending.finish()
 
