@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.table.rows import Node, RecordNode
 
     Mismatches = dict[int, list[str]]
+    # Looked at only if a value does not fit.
+    Owners = Callable[[], Sequence[int]]
 
 # Contensis serves up to seven fractional digits of a second, one more than microseconds hold.
 _TIME = pa.timestamp("ns", "UTC")
@@ -40,6 +42,8 @@ _DECIMAL_DIGITS = 38
 _SAFE_LENGTH = 15
 _INT64_DIGITS = 19
 _SHOWN = 60
+# The service writes JSON without spaces, so nearly all of it is compact.
+_SPACES = (b" ", b"\n", b"\r", b"\t")
 _BOOLEANS = {b"true": True, b"false": False, None: None}
 # Raised by conversions of values that do not fit.
 _MISMATCH = (ValueError, TypeError, ArithmeticError, LookupError, msgspec.MsgspecError)
@@ -87,13 +91,15 @@ class TypedColumns:
         :raises ExportError: a value does not fit its declared type, and such entries are not kept.
         """
         rows = self._reader.read(entries, metas)
-        entries = [rows.replaced.get(number, entry) for number, entry in enumerate(entries)]
+        if rows.replaced:
+            entries = [rows.replaced.get(number, entry) for number, entry in enumerate(entries)]
         mismatches = rows.mismatches
-        arrays = _members(self._reader.root, rows.values, range(len(entries)), "", mismatches)
+        numbers = range(len(entries))
+        arrays = _members(self._reader.root, rows.values, lambda: numbers, "", mismatches)
         if mismatches and not self._keep_mismatches:
             number = min(mismatches)
             raise _mismatch(entries[number], metas[number], mismatches[number][0])
-        arrays.append(pa.array([rows.rest.get(number) for number in range(len(entries))], pa.string()))
+        arrays.append(pa.array([rows.rest.get(number) for number in numbers], pa.string()))
         if self._keep_mismatches:
             raw = [
                 compact(bytes(entry)) if number in mismatches else None
@@ -119,7 +125,9 @@ class RawColumns:
     def batch(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> pa.RecordBatch:
         """Return entries as columns."""
         # A time that cannot be read is still in the JSON.
-        changed = _leaf(LeafNode(Leaf("time")), [meta.changed for meta in metas], range(len(metas)), "", {})
+        changed = _leaf(
+            LeafNode(Leaf("time")), [meta.changed for meta in metas], lambda: range(len(metas)), "", {}
+        )
         return pa.RecordBatch.from_arrays(
             [
                 pa.array([meta.id for meta in metas], pa.string()),
@@ -147,12 +155,16 @@ def _arrow_type(shape: Shape) -> pa.DataType:
             return pa.decimal128(_DECIMAL_DIGITS, shape.scale)
         return _TYPES.get(shape.kind, pa.string())
     if isinstance(shape, Many):
-        return pa.list_(pa.field("element", _arrow_type(shape.item)))
+        return _list_type(_arrow_type(shape.item))
     return pa.struct([pa.field(name, _arrow_type(member)) for name, member in shape.members.items()])
 
 
+def _list_type(item: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", item))
+
+
 def _members(
-    node: RecordNode, structs: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
+    node: RecordNode, structs: Sequence[Any], owners: Owners, path: str, mismatches: Mismatches
 ) -> list[pa.Array]:
     prefix = f"{path}." if path else ""
     return [
@@ -161,46 +173,46 @@ def _members(
     ]
 
 
-def _array(
-    node: Node, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
-) -> pa.Array:
+def _array(node: Node, values: Sequence[Any], owners: Owners, path: str, mismatches: Mismatches) -> pa.Array:
     """Return values of one column as an array.
 
     :param values: as `Rows` has them.
-    :param owners: the row of each value.
+    :param owners: returns the row of each value.
     :param path: of the column, such as `director.sys.id`.
     :param mismatches: gets the paths of values that do not fit, which become null.
     """
     if isinstance(node, LeafNode):
         return _leaf(node, values, owners, path, mismatches)
+    nulls = values.count(None)
+    if nulls == len(values):
+        return pa.nulls(nulls, _arrow_type(node.shape))
+    mask = pa.array([value is None for value in values], pa.bool_()) if nulls else None
     if isinstance(node, ManyNode):
-        return _list(node, values, owners, path, mismatches)
+        return _list(node, values, owners, path, mismatches, mask)
     children = _members(node, values, owners, path, mismatches)
     names = [member.name for member in node.members]
     fields = [pa.field(name, child.type) for name, child in zip(names, children, strict=True)]
-    return pa.StructArray.from_arrays(
-        children, fields=fields, mask=pa.array([value is None for value in values], pa.bool_())
-    )
+    return pa.StructArray.from_arrays(children, fields=fields, mask=mask)
 
 
 def _list(
-    node: ManyNode, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
+    node: ManyNode, values: Sequence[Any], owners: Owners, path: str, mismatches: Mismatches, mask: Any
 ) -> pa.Array:
-    items = [item for value in values if value for item in value]
-    item_owners = [owner for owner, value in zip(owners, values, strict=True) for _ in value or ()]
-    child = _array(node.item, items, item_owners, path, mismatches)
-    ends = accumulate((len(value or ()) for value in values), initial=0)
-    # A null offset makes a null list.
-    offsets = [None if value is None else end for value, end in zip([*values, ()], ends, strict=True)]
-    list_type = pa.list_(pa.field("element", child.type))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), child, type=list_type)
+    lists = [value or () for value in values]
+
+    def item_owners() -> list[int]:
+        return [owner for owner, items in zip(owners(), lists, strict=True) for _ in items]
+
+    child = _array(node.item, list(chain.from_iterable(lists)), item_owners, path, mismatches)
+    offsets = pa.array(list(accumulate(map(len, lists), initial=0)), pa.int32())
+    return pa.ListArray.from_arrays(offsets, child, type=_list_type(child.type), mask=mask)
 
 
 def _leaf(
-    node: LeafNode, values: Sequence[Any], owners: Sequence[int], path: str, mismatches: Mismatches
+    node: LeafNode, values: Sequence[Any], owners: Owners, path: str, mismatches: Mismatches
 ) -> pa.Array:
     arrow_type = _arrow_type(node.leaf)
-    if values.count(None) == len(values):
+    if values.count(node.default) == len(values):
         return pa.nulls(len(values), arrow_type)
     convert = _CONVERSIONS[node.leaf.kind]
     try:
@@ -211,7 +223,7 @@ def _leaf(
         try:
             convert([value], arrow_type)
         except _MISMATCH:
-            mismatches.setdefault(owners[number], []).append(path)
+            mismatches.setdefault(owners()[number], []).append(path)
             fitting[number] = node.default
     return convert(fitting, arrow_type)
 
@@ -277,7 +289,11 @@ def _mixed(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
 
 
 def _jsons(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
-    return pa.array([text and compact(text) for text in served(values)], arrow_type)
+    texts = served(values)
+    joined = b"".join(filter(None, texts))
+    if any(space in joined for space in _SPACES):
+        texts = [text and compact(text) for text in texts]
+    return pa.array(texts, arrow_type)
 
 
 _TYPES = {"boolean": pa.bool_(), "decimal": pa.float64(), "integer": pa.int64(), "time": _TIME}

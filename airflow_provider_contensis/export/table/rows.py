@@ -113,6 +113,7 @@ class ManyNode:
     default = None
 
     def __init__(self, shape: Many) -> None:
+        self.shape = shape
         self.item = node(shape.item)
         item_type = self.item.type if isinstance(self.item, LeafNode) else self.item.type | None
         self.type: Any = list[item_type] | None  # type: ignore[valid-type] # built at run time, for msgspec
@@ -145,6 +146,7 @@ class RecordNode:
     default = None
 
     def __init__(self, shape: Record) -> None:
+        self.shape = shape
         nodes = {name: node(member) for name, member in shape.members.items()}
         # An author's names need not be valid in Python, so members get names of our own.
         own = {name: f"m{number}" for number, name in enumerate(nodes)}
@@ -171,7 +173,7 @@ class RecordNode:
 
         :param values: structs; None if there is no object.
         """
-        structs = [value or self._empty for value in values]
+        structs = [value or self._empty for value in values] if None in values else values
         return [(member, list(map(member.get, structs))) for member in self.members]
 
     def read(self, value: msgspec.Raw, path: str, mismatches: list[str]) -> tuple[Any, bytes | None]:
