@@ -17,6 +17,7 @@ from airflow_provider_contensis.export.table.rows import (
     ManyNode,
     RowReader,
     compact,
+    gc_paused,
     served,
 )
 from airflow_provider_contensis.export.times import sort_key
@@ -85,6 +86,7 @@ class TypedColumns:
             },
         )
 
+    @gc_paused()
     def batch(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> pa.RecordBatch:
         """Return entries as columns.
 

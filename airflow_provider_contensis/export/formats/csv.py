@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_contensis.export.table.columns import COMPUTED, REST, Leaf, Many, Record, entry_shape
-from airflow_provider_contensis.export.table.rows import RecordNode, RowReader, compact
+from airflow_provider_contensis.export.table.rows import RecordNode, RowReader, compact, gc_paused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,6 +61,7 @@ class CsvWriter:
         self._paths = sorted(paths, key=lambda path: path.split(".")[0] in COMPUTED)
         sink.write(_lines([self._cells([name]) for name in [*self._paths, REST]]))
 
+    @gc_paused()
     def write(self, entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> None:
         """Append entries."""
         pairs = zip(entries, metas, strict=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +15,7 @@ from airflow_provider_contensis.export.table.columns import Leaf, Many, Record
 from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.table.columns import Shape
@@ -24,6 +26,22 @@ _TEXT = msgspec.json.Decoder(str | None)
 _NOTHING = msgspec.Raw()
 _NULL = (b"", b"null")
 _EMPTY = (b"{}", b"[]")
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector.
+
+    A batch of rows is thousands of lists that live for a moment, which makes it walk through all of Airflow.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Rows(NamedTuple):
