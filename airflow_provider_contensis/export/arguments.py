@@ -1,8 +1,13 @@
-"""Checks of arguments as people and templates give them; each error names the argument and its choices."""
+"""Checks of arguments as people and templates give them; each error names the argument and its choices.
+
+A template gives text or, with `render_template_as_native_obj`, Python values. Both mean the same: empty text
+and `None` are not given, a number can be a name, and JSON or the `repr` of a list is that list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ast
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -10,16 +15,41 @@ from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.json import loads_json
 from airflow_provider_contensis.utils.text import as_text, show
 
+# A native template makes a number of an id of digits.
+_NAMES = (str, int, float)
 
-def names(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
+
+def given(value: Any) -> Any:
+    """Return an argument; None if it is not given: None, or text that is empty, `None` or `null`."""
+    # As text, for Airflow hands out some values of its context behind a proxy.
+    return None if as_text(value) in {"", "None", "null"} else value
+
+
+def names(argument: str, value: object) -> tuple[str, ...]:
     """Return one or several names as a tuple, without repetition.
 
+    :param value: a name, or a list of names; either can be text that a template rendered.
     :raises ConfigurationError: there is none, or one is not a name.
     """
-    values = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
-    if not values or not all(isinstance(name, str) and name.strip() for name in values):
+    found = rendered_value(value)
+    if isinstance(found, Mapping | bytes):
+        found = None
+    values = [found] if isinstance(found, _NAMES) else list(found) if isinstance(found, Iterable) else []
+    if not values or not all(isinstance(name, _NAMES) and given(name) is not None for name in values):
         raise ConfigurationError(f"{argument} must be a name or a list of names, not {show(value)}.")
-    return tuple(dict.fromkeys(name.strip() for name in values))
+    return tuple(dict.fromkeys(as_text(name) for name in values))
+
+
+def optional_name(argument: str, value: object) -> str | None:
+    """Return a name; None if it is not given.
+
+    :raises ConfigurationError: it is not a name.
+    """
+    if (value := given(value)) is None:
+        return None
+    if not isinstance(value, _NAMES):
+        raise ConfigurationError(f"{argument} must be a name, not {show(value)}.")
+    return as_text(value)
 
 
 def one_of(argument: str, value: object, choices: Any) -> Any:
@@ -65,11 +95,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {similar[0]!r}?" if similar else ""
 
 
-def json_value(value: Any) -> Any:
-    """Return the value of a JSON text; anything else is returned as it is, text that is not JSON too."""
-    if isinstance(value, str):
+def rendered_value(value: Any) -> Any:
+    """Return the list or object that text shows, as JSON or as Python's `repr`; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", "(")):
+        return value
+    for read in (loads_json, ast.literal_eval):
         try:
-            return loads_json(value)
-        except ValueError:
-            pass
+            return read(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
     return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, unquote
 
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import one_of
+from airflow_provider_contensis.export.arguments import given, one_of
 from airflow_provider_contensis.export.formats.base import FileFormat
 from airflow_provider_contensis.utils.text import as_text, show
 
@@ -89,6 +89,7 @@ class Destination:
         from_suffix = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
         if from_suffix is not None:
             suffixes.pop()
+        compression, file_format = given(compression), given(file_format)
         chosen = from_suffix if compression is None else one_of("compression", compression, _COMPRESSIONS)
         named = None if file_format is None else one_of("file_format", file_format, FileFormat)
         format_ = named or (suffixes[-1] if suffixes else "jsonl" if is_folder else "")
@@ -122,7 +123,7 @@ def plain_url(destination: str | PathLike[str]) -> str:
 
     :raises ConfigurationError: it is empty, or seems to name another place than it does.
     """
-    text = as_text(destination) if destination is not None else ""
+    text = "" if given(destination) is None else as_text(destination)
     if not text:
         raise ConfigurationError(
             "destination is empty: set a path, such as /data/entries.jsonl or /data/entries/"

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import flag, json_value, names, one_of, whole_number
+from airflow_provider_contensis.export.arguments import (
+    flag,
+    given,
+    names,
+    one_of,
+    rendered_value,
+    whole_number,
+)
 from airflow_provider_contensis.export.destination import Destination
 from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.model import EntryQuery
@@ -113,21 +120,17 @@ class ExportRequest:
 
         :raises ConfigurationError: names the argument and its choices.
         """
-        given: dict[str, Any] = {**arguments}
+        rest: dict[str, Any] = {**arguments}
 
-        def take(of: type) -> dict[str, Any]:
-            return {name: given.pop(name) for name in [*given] if name in of.__annotations__}
+        def take(names: Iterable[str]) -> dict[str, Any]:
+            return {name: rest.pop(name) for name in names if name in rest}
 
-        fields, start_over = given.pop("fields", None), given.pop("start_over", False)
-        on_empty = given.pop("on_empty", "write")
         return cls(
-            query=entry_query(**take(QueryArguments)),
-            options=read_options(**take(ReadArguments)),
-            format_options=FormatOptions(**_parse(take(FormatArguments), _FORMAT_ARGUMENTS)),
-            fields=None if fields is None else names("fields", fields),
-            on_empty=one_of("on_empty", on_empty, OnEmpty),
-            start_over=flag("start_over", start_over),
-            destination=Destination.from_arguments(**given),
+            query=entry_query(**take(QueryArguments.__annotations__)),
+            options=read_options(**take(ReadArguments.__annotations__)),
+            format_options=FormatOptions(**_parse(take(FormatArguments.__annotations__), _FORMAT_ARGUMENTS)),
+            **_parse(take(_EXPORT_ARGUMENTS), _EXPORT_ARGUMENTS),
+            destination=Destination.from_arguments(**rest),
         )
 
 
@@ -136,11 +139,13 @@ def entry_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
 
     :raises ConfigurationError: names the argument and its choices.
     """
-    given = _parse(arguments, _QUERY_ARGUMENTS)
+    parsed = _parse(arguments, _QUERY_ARGUMENTS)
+    if "data_format" in arguments:
+        parsed.setdefault("data_format", None)  # both, which is a choice of its own
     for argument, name in (("content_type_id", "content_type_ids"), ("language", "languages")):
-        if argument in given:
-            given[name] = given.pop(argument)
-    query = EntryQuery(**given)
+        if argument in parsed:
+            parsed[name] = parsed.pop(argument)
+    query = EntryQuery(**parsed)
     if query.changed_from and query.changed_to and sort_key(query.changed_from) >= sort_key(query.changed_to):
         raise ConfigurationError(
             f"changed_from ({query.changed_from}) must be earlier than changed_to ({query.changed_to}). "
@@ -168,9 +173,10 @@ Parser = Callable[[str, Any], Any]
 
 
 def _parse(arguments: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    """Return the checked values of the arguments that are given; the others have their defaults."""
     if unknown := set(arguments) - set(parsers):
         raise TypeError(f"unexpected argument {min(unknown)!r}")
-    return {name: parsers[name](name, value) for name, value in arguments.items()}
+    return {name: parsers[name](name, value) for name, value in arguments.items() if given(value) is not None}
 
 
 def _choice(choices: Any) -> Parser:
@@ -181,14 +187,8 @@ def _number(minimum: int, maximum: int) -> Parser:
     return lambda name, value: whole_number(name, value, minimum, maximum)
 
 
-def _optional(parser: Parser, default: Any = None) -> Parser:
-    return lambda name, value: default if value is None else parser(name, value)
-
-
-def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> Mapping[str, int] | None:
-    depths = json_value(value)
-    if depths is None:
-        return None
+def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> Mapping[str, int]:
+    depths = rendered_value(value)
     if not isinstance(depths, Mapping) or not all(isinstance(path, str) and path.strip() for path in depths):
         raise ConfigurationError(
             f'{argument} must map field paths to depths, such as {{"director": 1}}, or be the same as JSON.'
@@ -201,12 +201,12 @@ def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> M
 
 def _clauses(argument: str, value: str | Clause | Iterable[Clause]) -> tuple[Clause, ...]:
     example = '[{"field": "runtime", "greaterThan": 90}]'
-    where = json_value(value)
+    where = rendered_value(value)
     clauses = [where] if isinstance(where, Mapping) else where
     if (
         isinstance(clauses, str)
         or not isinstance(clauses, Iterable)
-        or not is_json_serializable(clauses := list(clauses))
+        or not is_json_serializable(clauses := [rendered_value(clause) for clause in clauses])
     ):
         clauses = None
     if clauses is None:
@@ -219,16 +219,16 @@ def _clauses(argument: str, value: str | Clause | Iterable[Clause]) -> tuple[Cla
 
 
 _QUERY_ARGUMENTS: dict[str, Parser] = {
-    "content_type_id": _optional(names),
-    "language": _optional(names),
+    "content_type_id": names,
+    "language": names,
     "version_status": _choice(VersionStatus),
-    "data_format": _optional(_choice(DataFormat)),
-    "where": _optional(_clauses, default=()),
-    "changed_from": _optional(query_time),
-    "changed_to": _optional(query_time),
+    "data_format": _choice(DataFormat),
+    "where": _clauses,
+    "changed_from": query_time,
+    "changed_to": query_time,
     "api": _choice(Api),
-    "link_depth": _optional(_number(0, MAX_LINK_DEPTH)),
-    "field_link_depths": _optional(_field_link_depths),
+    "link_depth": _number(0, MAX_LINK_DEPTH),
+    "field_link_depths": _field_link_depths,
 }
 _READ_ARGUMENTS: dict[str, Parser] = {
     "page_size": _number(1, MAX_PAGE_SIZE),
@@ -238,4 +238,9 @@ _FORMAT_ARGUMENTS: dict[str, Parser] = {
     "escape_formulas": flag,
     "parquet_mode": _choice(Literal["typed", "raw"]),
     "on_type_mismatch": _choice(Literal["fail", "raw"]),
+}
+_EXPORT_ARGUMENTS: dict[str, Parser] = {
+    "fields": names,
+    "on_empty": _choice(OnEmpty),
+    "start_over": flag,
 }

@@ -24,13 +24,8 @@ def query_time(argument: str, value: object) -> str:
     text = value.isoformat() if isinstance(value, datetime) else as_text(value)
     utc = _in_utc(text)
     if utc is None:
-        hint = (
-            " This run has no such time: see 'Incremental exports' in the README."
-            if text in {"", "None"}
-            else ""
-        )
         raise ConfigurationError(
-            f"{argument} must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not {show(text)}.{hint}"
+            f"{argument} must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not {show(text)}."
         )
     return utc
 

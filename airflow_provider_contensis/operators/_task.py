@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
+from airflow_provider_contensis.export.arguments import optional_name
+from airflow_provider_contensis.links.contensis import URL_KEY
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_contensis.export.results import ExportSummary
     from airflow_provider_contensis.export.storage.base import Storage
+    from airflow_provider_contensis.hooks.contensis import ContensisHook
 
 _PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
 
@@ -53,10 +57,44 @@ def path_text(destination: Any) -> Any:
     return str(destination) if isinstance(destination, PathLike) else destination
 
 
+def hook_for(contensis_conn_id: object, project_id: object) -> ContensisHook:
+    """Return the hook of a task.
+
+    :param contensis_conn_id: the Airflow connection; not given, it is the default one.
+    :param project_id: not given, it is the connection's.
+    :raises ConfigurationError: one of them is not a name.
+    """
+    from airflow_provider_contensis.hooks.contensis import ContensisHook
+
+    return ContensisHook(
+        optional_name("contensis_conn_id", contensis_conn_id) or ContensisHook.default_conn_name,
+        project_id=optional_name("project_id", project_id),
+    )
+
+
+def from_context(context: Context, key: str) -> Any:
+    """Return what Airflow has put into a task's context; None if it is not there, as in a unit test."""
+    try:
+        return cast("dict[str, Any]", context)[key]
+    except (KeyError, TypeError):
+        return None
+
+
 def owner_of(context: Context) -> str:
-    """Return a name of the task instance, the same for all its attempts."""
-    ti = context["ti"]
-    return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
+    """Return a name of the task instance, the same for all its attempts; outside of Airflow, a new one."""
+    ti = from_context(context, "ti")
+    try:
+        return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
+    except AttributeError:
+        return secrets.token_hex(8)
+
+
+def push_link(operator: BaseOperator, context: Context, url: str) -> None:
+    """Keep the URL that the task's link leads to, unless the task is to push nothing."""
+    ti = from_context(context, "ti")
+    if ti is not None and operator.do_xcom_push:
+        with courtesy("The link to Contensis is missing"):
+            ti.xcom_push(key=URL_KEY, value=url)
 
 
 class TaskStatePointer:
@@ -72,7 +110,8 @@ class TaskStatePointer:
 
     def load(self) -> Any:
         """Return what an earlier attempt saved; None if there is nothing."""
-        return self._store.get(_CHECKPOINT_KEY)
+        saved = self._store.get(_CHECKPOINT_KEY)
+        return saved if isinstance(saved, dict) else None
 
     def save(self, pointer: dict[str, str]) -> None:
         """Save where the checkpoint is."""
@@ -85,19 +124,20 @@ class TaskStatePointer:
 
 def checkpoint_pointer(context: Context) -> TaskStatePointer | None:
     """Return where a task's attempts find the checkpoint; None if Airflow has no place for that."""
-    store = context.get("task_state_store")
+    store, ti = from_context(context, "task_state_store"), from_context(context, "ti")
     if store is None:
         return None
-    ti = context["ti"]
-    return TaskStatePointer(store, is_last_attempt=getattr(ti, "try_number", 1) > getattr(ti, "max_tries", 0))
+    attempts = getattr(ti, "try_number", 1), getattr(ti, "max_tries", 0)
+    another_follows = all(isinstance(number, int) for number in attempts) and attempts[0] <= attempts[1]
+    return TaskStatePointer(store, is_last_attempt=not another_follows)
 
 
-def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
+def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
     """Return the storage of a destination, and the destination's name in it.
 
     :param url: a local path, or a URL that ObjectStoragePath supports.
     :param conn_id: the Airflow connection of the object store.
-    :raises ConfigurationError: Airflow has no filesystem for the URL.
+    :raises ConfigurationError: Airflow has no filesystem for the URL, or the connection's id is not a name.
     """
     from airflow_provider_contensis.export.storage.local import LocalStorage
     from airflow_provider_contensis.export.storage.object_store import ObjectStorage
@@ -107,8 +147,9 @@ def storage_for(url: str, conn_id: str | None) -> tuple[Storage, str]:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     scheme = url.partition("://")[0]
+    connection = optional_name("destination_conn_id", conn_id)
     try:
-        path = ObjectStoragePath(url, conn_id=conn_id)
+        path = ObjectStoragePath(url, conn_id=connection)
         filesystem = path.fs
     except (ImportError, ValueError) as error:
         way_out = f": pip install '{_PROVIDERS[scheme]}'" if scheme in _PROVIDERS else ""
@@ -124,7 +165,7 @@ def record_asset_extra(context: Context, outlets: Iterable[Any], summary: Export
 
     Everything is written by now, so nothing here may fail the task.
     """
-    events = context.get("outlet_events")
+    events = from_context(context, "outlet_events")
     if events is None:
         return
     for outlet in outlets:

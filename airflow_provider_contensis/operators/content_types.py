@@ -9,10 +9,11 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import one_of
+from airflow_provider_contensis.export.arguments import given, one_of
 from airflow_provider_contensis.export.destination import plain_url
 from airflow_provider_contensis.operators._task import (
     fail_without_retry,
+    hook_for,
     is_template,
     owner_of,
     path_text,
@@ -84,13 +85,12 @@ class ContensisExportContentTypesOperator(BaseOperator):
     def execute(self, context: Context) -> ContentTypesSummary:
         """Export, and return what was written."""
         from airflow_provider_contensis.export.content_types import export_content_types
-        from airflow_provider_contensis.hooks.contensis import ContensisHook
 
         with fail_without_retry():
             arguments = self._check()
             destination = arguments.pop("destination")
             storage, root = storage_for(destination, self.destination_conn_id)
-            with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
+            with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
                 return export_content_types(
                     hook.client,
                     hook.project_id,
@@ -102,15 +102,12 @@ class ContensisExportContentTypesOperator(BaseOperator):
                 )
 
     def _check(self, *, skip_templates: bool = False) -> dict[str, Any]:
-        def read(name: str, choices: Any) -> Any:
-            value = getattr(self, name)
-            return value if value is None and name == "data_format" else one_of(name, value, choices)
-
         choices = {"data_format": ContentTypeFormat, "version_status": VersionStatus, "api": Api}
+        given_values = {name: given(getattr(self, name)) for name in choices}
         checked = {
-            name: read(name, allowed)
-            for name, allowed in choices.items()
-            if not (skip_templates and is_template(getattr(self, name)))
+            name: one_of(name, value, choices[name])
+            for name, value in given_values.items()
+            if value is not None and not (skip_templates and is_template(value))
         }
         if not (skip_templates and is_template(self.destination)):
             checked["destination"] = _json_file(self.destination)

@@ -13,15 +13,16 @@ from airflow_provider_contensis.export.request import (
     ExportArguments,
     ExportRequest,
 )
-from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
+from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     checkpoint_pointer,
-    courtesy,
     fail_without_retry,
+    hook_for,
     is_template,
     materialize,
     owner_of,
     path_text,
+    push_link,
     record_asset_extra,
     storage_for,
 )
@@ -161,14 +162,12 @@ class ContensisExportEntriesOperator(BaseOperator):
     def execute(self, context: Context) -> ExportSummary:
         """Export, and return what was written."""
         from airflow_provider_contensis.export.pipeline import export_entries
-        from airflow_provider_contensis.hooks.contensis import ContensisHook
 
         with fail_without_retry():
             request = self._request()
             storage, root = storage_for(request.destination.url, self.destination_conn_id)
-            with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
-                with courtesy("The link to Contensis is missing"):
-                    context["ti"].xcom_push(key=URL_KEY, value=hook.settings.root_url)
+            with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
+                push_link(self, context, hook.settings.root_url)
                 result = export_entries(
                     hook.client,
                     hook.project_id,

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ServerError
 from airflow_provider_contensis.operators._task import checkpoint_pointer
+from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
 
@@ -60,8 +62,10 @@ class TestArguments:
             ({"data_format": "form"}, "data_format must be one of entry, asset"),
             ({"api": "graphql"}, "api must be one of management, delivery"),
             ({"content_type_id": []}, "content_type_id must be a name"),
-            ({"content_type_id": ["film", 7]}, "content_type_id must be a name"),
-            ({"language": " "}, "language must be a name"),
+            ({"content_type_id": ["film", None]}, "content_type_id must be a name"),
+            ({"content_type_id": {"film": 1}}, "content_type_id must be a name"),
+            ({"content_type_id": b"film"}, "content_type_id must be a name"),
+            ({"language": [" "]}, "language must be a name"),
             ({"where": "runtime > 90"}, "where must be a list of search clauses"),
             ({"where": 7}, "where must be a list of search clauses"),
             ({"where": [{"field": nested(20_000)}]}, "where must be a list of search clauses"),
@@ -70,7 +74,7 @@ class TestArguments:
             ({"changed_from": 10**5_000}, "changed_from must be an ISO 8601 time"),
             ({"where": [{}]}, "where must contain search clauses only"),
             ({"where": ["film"]}, "where must contain search clauses only"),
-            ({"fields": ""}, "fields must be a name"),
+            ({"fields": [""]}, "fields must be a name"),
             ({"changed_from": "yesterday"}, "changed_from must be an ISO 8601 time"),
             ({"changed_from": "2031-01-02", "changed_to": "2031-01-01"}, "must be earlier than changed_to"),
             ({"link_depth": 1}, "link_depth needs api='delivery'"),
@@ -109,8 +113,8 @@ class TestArguments:
 
     def test_wrong_rendered_template_fails_task_without_retry(self) -> None:
         export = operator(changed_from="{{ start }}", contensis_conn_id="there_is_none")
-        export.render_template_fields({"start": None})  # type: ignore[typeddict-unknown-key]  # a made-up context
-        with pytest.raises(AirflowFailException, match="changed_from must be an ISO 8601 time.*'None'"):
+        export.render_template_fields({"start": "soon"})  # type: ignore[typeddict-unknown-key]  # a made-up context
+        with pytest.raises(AirflowFailException, match="changed_from must be an ISO 8601 time.*'soon'"):
             export.execute(CONTEXT)
 
     def test_iterators_are_kept_for_the_run(
@@ -287,6 +291,58 @@ class TestDestination:
         shown = f"{tmp_path}/out/x.jsonl"
         assert (result["destination"], result["files"][0]["path"]) == (shown, shown)
         assert f"Wrote {shown}" in caplog.text
+
+
+class TestContext:
+    """An operator needs nothing of Airflow's context, which unit tests leave empty or mock."""
+
+    CONTEXTS: ClassVar = {
+        "empty": {},
+        "none": None,
+        "mock": Mock(),
+        "magic mock": MagicMock(),
+        "ti is none": {"ti": None},
+        "ti is a mock": {"ti": MagicMock(), "task_instance": MagicMock()},
+        "ti has no attributes": {"ti": object(), "outlet_events": {}},
+        "store is a mock": {"task_state_store": MagicMock(), "outlet_events": MagicMock()},
+    }
+
+    @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+    @pytest.mark.parametrize("retries", [0, 2])
+    def test_export_runs_with_any_context(
+        self,
+        iso_sandbox: Sandbox,
+        connect: Callable[[Sandbox], None],
+        tmp_path: Path,
+        context: Any,
+        retries: int,
+    ) -> None:
+        connect(iso_sandbox)
+        export = operator(
+            destination=tmp_path / "x.jsonl", content_type_id="currency", retries=retries, outlets=["a table"]
+        )
+        assert export.execute(context)["entries"] > 100
+        assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+
+    @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+    def test_content_types_are_exported_with_any_context(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path, context: Any
+    ) -> None:
+        connect(iso_sandbox)
+        export = ContensisExportContentTypesOperator(task_id="types", destination=tmp_path / "x.json")
+        assert len(export.execute(context)["content_types"]) == 4
+
+    @pytest.mark.parametrize("do_xcom_push", [True, False])
+    def test_link_is_pushed_only_if_task_pushes(
+        self, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path, do_xcom_push: bool
+    ) -> None:
+        connect(iso_sandbox)
+        context: Any = {"ti": MagicMock()}
+        operator(
+            destination=tmp_path / "x.jsonl", content_type_id="currency", do_xcom_push=do_xcom_push
+        ).execute(context)
+        pushed = [call.kwargs for call in context["ti"].xcom_push.call_args_list]
+        assert pushed == [{"key": "contensis_url", "value": iso_sandbox.url}] * do_xcom_push
 
 
 class TestOnEmpty:

@@ -1,0 +1,166 @@
+"""An argument means the same whether a template renders to text or to a Python value."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+
+from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
+from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_contensis.sandbox import Sandbox
+
+CLAUSE = {"field": "runtime", "greaterThan": 90}
+BOTH_RENDERINGS = pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+
+
+def rendered(operator: Any, native: bool, values: dict[str, Any]) -> Any:
+    """Return an operator with its templates rendered, in a DAG that renders to text or to Python values."""
+    with DAG(
+        "d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), render_template_as_native_obj=native
+    ):
+        task = operator(task_id="export")
+    task.render_template_fields({"value": None, **values})
+    return task
+
+
+def request(native: bool, value: object, **arguments: Any) -> ExportRequest:
+    """Return the request of an operator whose arguments a template renders."""
+
+    def operator(task_id: str) -> ContensisExportEntriesOperator:
+        return ContensisExportEntriesOperator(
+            task_id=task_id, **{"destination": "/data/x.jsonl", **arguments}
+        )
+
+    task: ContensisExportEntriesOperator = rendered(operator, native, {"value": value})
+    return task._request()
+
+
+def plain(**arguments: Any) -> ExportRequest:
+    return ExportRequest.from_arguments(**{"destination": "/data/x.jsonl", **arguments})
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize("argument", ["content_type_id", "language", "fields"])
+@pytest.mark.parametrize(
+    ("template", "value", "names"),
+    [
+        ("{{ value }}", "2024", ["2024"]),
+        ("{{ value }}", 2024, ["2024"]),
+        ("{{ value }}", "007", ["007"]),
+        ("{{ value }}", ["film"], ["film"]),
+        ("{{ value }}", ["film", "person"], ["film", "person"]),
+        ("{{ value }}", ("film", "person"), ["film", "person"]),
+        ("{{ value }}", [2024, "film"], ["2024", "film"]),
+        ("{{ value | tojson }}", ["film", 2024], ["film", "2024"]),
+        (["{{ value }}", "film"], 2024, ["2024", "film"]),
+    ],
+)
+def test_names_may_be_numbers_and_lists(
+    native: bool, argument: str, template: Any, value: object, names: list[str]
+) -> None:
+    assert request(native, value, **{argument: template}) == plain(**{argument: names})
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize("template", ["{{ value }}", "{{ value | tojson }}", "{{ value or '' }}", " "])
+@pytest.mark.parametrize(
+    "argument",
+    sorted(
+        {*ExportRequest.from_arguments.__annotations__, *ContensisExportEntriesOperator.template_fields}
+        - {"arguments", "return", "destination", "destination_conn_id", "contensis_conn_id", "project_id"}
+    ),
+)
+def test_empty_and_none_mean_not_given(native: bool, argument: str, template: str) -> None:
+    expected = plain(data_format=None) if argument == "data_format" else plain()
+    assert request(native, None, **{argument: template}) == expected
+    assert plain(**{argument: None}) == expected
+
+
+@BOTH_RENDERINGS
+def test_none_behind_a_proxy_means_not_given(native: bool) -> None:
+    """Airflow has `prev_data_interval_end_success` behind one."""
+    proxy = pytest.importorskip("lazy_object_proxy").Proxy(lambda: None)
+    assert request(native, proxy, changed_from="{{ value }}") == plain()
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize("template", ["{{ value }}", "{{ value | tojson }}"])
+@pytest.mark.parametrize("value", [[CLAUSE], CLAUSE])
+def test_clauses_may_be_rendered(native: bool, template: str, value: object) -> None:
+    assert request(native, value, where=template) == plain(where=[CLAUSE])
+    if value is CLAUSE:
+        assert request(native, value, where=[template]) == plain(where=[CLAUSE])
+
+
+@BOTH_RENDERINGS
+def test_other_arguments_may_be_rendered(native: bool) -> None:
+    moment = datetime(2031, 4, 2, tzinfo=UTC)
+    assert request(native, moment, changed_from="{{ value }}") == plain(changed_from=moment)
+    assert request(native, 250, page_size="{{ value }}") == plain(page_size=250)
+    assert request(native, True, start_over="{{ value }}") == plain(start_over=True)
+    depths = {"director": 1}
+    for template in ("{{ value }}", "{{ value | tojson }}"):
+        linked = request(native, depths, field_link_depths=template, api="delivery")
+        assert linked == plain(field_link_depths=depths, api="delivery")
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("content_type_id", []),
+        ("content_type_id", ["film", None]),
+        ("content_type_id", {"film": 1}),
+        ("where", 2024),
+        ("where", ["film"]),
+        ("changed_from", 2024),
+        ("page_size", 1.5),
+        ("page_size", [500]),
+        ("destination", None),
+    ],
+)
+def test_both_renderings_refuse_the_same(native: bool, argument: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{argument} "):
+        request(native, value, **{argument: "{{ value }}"})
+
+
+@BOTH_RENDERINGS
+def test_connections_and_project_may_be_numbers_or_not_given(
+    native: bool, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    connect(iso_sandbox)
+    not_given = dict.fromkeys(("destination_conn_id", "contensis_conn_id", "project_id"), "{{ value }}")
+
+    def entries(**arguments: Any) -> Any:
+        return rendered(
+            lambda task_id: ContensisExportEntriesOperator(
+                task_id=task_id, destination=f"{tmp_path}/x.jsonl", content_type_id="currency", **arguments
+            ),
+            native,
+            {"number": 2024},
+        ).execute({})
+
+    def types(**arguments: Any) -> Any:
+        return rendered(
+            lambda task_id: ContensisExportContentTypesOperator(
+                task_id=task_id, destination=f"{tmp_path}/x.json", data_format="{{ value }}", **arguments
+            ),
+            native,
+            {"number": 2024},
+        ).execute({})
+
+    for export in (entries, types):
+        assert export(**not_given)["project_id"] == "isoCodes"
+        with pytest.raises(AirflowFailException, match="it does not exist"):
+            export(project_id="{{ number }}")
+        with pytest.raises(AirflowFailException, match="2024"):
+            export(contensis_conn_id="{{ number }}")
