@@ -47,6 +47,15 @@ def _holds_template(value: object) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, PathLike)
 
 
+def is_unmapped(operator: BaseOperator) -> bool:
+    """Return whether Airflow makes the operator from a mapped task, just before it runs.
+
+    A wrong argument is then left to `execute`, whose failures can be made final: Airflow retries a task whose
+    operator cannot be made.
+    """
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
 def materialize(value: Any) -> Any:
     """Return an argument that can be read more than once: an iterator as a list."""
     return list(value) if isinstance(value, Iterator) else value

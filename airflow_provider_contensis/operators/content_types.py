@@ -15,6 +15,7 @@ from airflow_provider_contensis.operators._task import (
     fail_without_retry,
     hook_for,
     is_template,
+    is_unmapped,
     owner_of,
     path_text,
     storage_for,
@@ -80,7 +81,8 @@ class ContensisExportContentTypesOperator(BaseOperator):
         self.data_format = data_format
         self.version_status = version_status
         self.api = api
-        self._check(skip_templates=True)
+        if not is_unmapped(self):
+            self._check(skip_templates=True)
 
     def execute(self, context: Context) -> ContentTypesSummary:
         """Export, and return what was written."""

@@ -19,6 +19,7 @@ from airflow_provider_contensis.operators._task import (
     fail_without_retry,
     hook_for,
     is_template,
+    is_unmapped,
     materialize,
     owner_of,
     path_text,
@@ -156,8 +157,9 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.max_concurrent_requests = max_concurrent_requests
         self.on_empty = on_empty
         self.start_over = start_over
-        # Templates are checked when the task starts, everything else now.
-        self._request(skip_templates=True)
+        if not is_unmapped(self):
+            # Templates are checked when the task starts, everything else now.
+            self._request(skip_templates=True)
 
     def execute(self, context: Context) -> ExportSummary:
         """Export, and return what was written."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
+from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
 from tests.provider.dags import run
@@ -149,38 +150,81 @@ def test_hook_example_returns_countries_without_official_name(
 
 
 @needs_runs_without_date
-@pytest.mark.parametrize(
-    ("changed_from", "message"),
-    [
-        ("{{ data_interval_start }}", "'data_interval_start' is undefined"),
-        (
-            "{{ data_interval_start | default('') }}",
-            "changed_from must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not ''. "
-            "This run has no such time",
-        ),
-        ("{{ dag_run.logical_date }}", "not 'None'. This run has no such time"),
-    ],
-)
 def test_run_without_logical_date_fails_with_missing_time(
     iso_sandbox: Sandbox,
     connect: Callable[[Sandbox], None],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-    changed_from: str,
-    message: str,
 ) -> None:
     connect(iso_sandbox)
     with DAG("undated", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         ContensisExportEntriesOperator(
-            task_id="export", destination=f"{tmp_path}/x.jsonl", changed_from=changed_from
+            task_id="export", destination=f"{tmp_path}/x.jsonl", changed_from="{{ data_interval_start }}"
         )
     iso_sandbox.forget_requests()
     assert run(dag, logical_date=None).state == "failed"
     captured = capfd.readouterr()
     if AIRFLOW != (3, 0):  # its `dag.test` does not always show a task's log
-        assert message in captured.out + captured.err + caplog.text
+        assert "'data_interval_start' is undefined" in captured.out + captured.err + caplog.text
     assert iso_sandbox.count() == 0
+
+
+@needs_runs_without_date
+def test_time_that_run_does_not_have_can_be_left_out(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], tmp_path: Path
+) -> None:
+    connect(iso_sandbox)
+    with DAG("undated", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        ContensisExportEntriesOperator(
+            task_id="export",
+            destination=f"{tmp_path}/x.jsonl",
+            content_type_id="currency",
+            changed_from="{{ data_interval_start | default('') }}",
+            changed_to="{{ dag_run.logical_date }}",
+        )
+    dag_run = run(dag, logical_date=None)
+    result = xcom(dag_run, "export")
+    assert (result["changed_from"], result["changed_to"]) == (None, None)
+    assert result["entries"] == len(iso_sandbox.catalogue.entries(content_type_id="currency"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "message"),
+    [
+        (ContensisExportEntriesOperator, {"destination": "x.jsonl", "page_size": 0}, "page_size must be"),
+        (ContensisExportContentTypesOperator, {"destination": "x.csv"}, "must end in .json"),
+    ],
+    ids=["entries", "content types"],
+)
+def test_wrong_argument_of_mapped_task_fails_without_retry(
+    small_catalogue: Catalogue,
+    connect: Callable[[Sandbox], None],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    operator: Any,
+    arguments: dict[str, Any],
+    message: str,
+) -> None:
+    """It is only known when the task runs, and Airflow makes the operator then."""
+    monkeypatch.chdir(tmp_path)
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+
+        @task
+        def wrong() -> list[dict[str, Any]]:
+            return [arguments]
+
+        operator.partial(task_id="export", retries=2, retry_delay=timedelta(0)).expand_kwargs(wrong())
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        dag_run = run(dag)
+        assert sandbox.count() == 0
+    [ti] = [ti for ti in dag_run.get_task_instances() if ti.task_id == "export"]
+    assert (ti.state, ti.try_number) == ("failed", 1)
+    if AIRFLOW != (3, 0):  # its `dag.test` does not always show a task's log
+        assert message in "".join(capfd.readouterr()) + caplog.text
 
 
 def test_task_links_to_environment(
