@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
@@ -104,6 +105,43 @@ def push_link(operator: BaseOperator, context: Context, url: str) -> None:
     if ti is not None and operator.do_xcom_push:
         with courtesy("The link to Contensis is missing"):
             ti.xcom_push(key=URL_KEY, value=url)
+
+
+class TaskKilledError(BaseException):
+    """Airflow wants the task to stop. Like SystemExit, it is no failure that anything could handle."""
+
+
+class Kill:
+    """Ends `execute` when Airflow calls `on_kill`.
+
+    Airflow does so in a signal handler of the thread that runs `execute`, which would otherwise go on. There an
+    exception ends it, and what it holds is cleaned up on the way. Another thread can only close its client.
+    """
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+        self.close: Callable[[], None] | None = None  # ends the calls to Contensis
+
+    @contextmanager
+    def ends(self) -> Iterator[None]:
+        """Let a kill end the block."""
+        self._thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._thread = self.close = None
+
+    def __call__(self) -> None:
+        """End the block, if it runs.
+
+        :raises TaskKilledError: in the thread of the block.
+        """
+        thread, close = self._thread, self.close
+        self._thread = self.close = None  # a second signal must not interrupt the cleaning up
+        if thread == threading.get_ident():
+            raise TaskKilledError("The task was killed.")
+        if close is not None:
+            close()
 
 
 class TaskStatePointer:

@@ -12,6 +12,7 @@ from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import given, one_of
 from airflow_provider_contensis.export.destination import plain_url
 from airflow_provider_contensis.operators._task import (
+    Kill,
     fail_without_retry,
     hook_for,
     is_template,
@@ -81,6 +82,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
         self.data_format = data_format
         self.version_status = version_status
         self.api = api
+        self._kill = Kill()
         if not is_unmapped(self):
             self._check(skip_templates=True)
 
@@ -88,11 +90,12 @@ class ContensisExportContentTypesOperator(BaseOperator):
         """Export, and return what was written."""
         from airflow_provider_contensis.export.content_types import export_content_types
 
-        with fail_without_retry():
+        with self._kill.ends(), fail_without_retry():
             arguments = self._check()
             destination = arguments.pop("destination")
             storage, root = storage_for(destination, self.destination_conn_id)
             with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
+                self._kill.close = hook.close
                 return export_content_types(
                     hook.client,
                     hook.project_id,
@@ -102,6 +105,10 @@ class ContensisExportContentTypesOperator(BaseOperator):
                     owner=owner_of(context),
                     **arguments,
                 )
+
+    def on_kill(self) -> None:
+        """Stop at once, and remove what was written."""
+        self._kill()
 
     def _check(self, *, skip_templates: bool = False) -> dict[str, Any]:
         choices = {"data_format": ContentTypeFormat, "version_status": VersionStatus, "api": Api}

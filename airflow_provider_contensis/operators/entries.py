@@ -15,6 +15,7 @@ from airflow_provider_contensis.export.request import (
 )
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
+    Kill,
     checkpoint_pointer,
     fail_without_retry,
     hook_for,
@@ -157,6 +158,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.max_concurrent_requests = max_concurrent_requests
         self.on_empty = on_empty
         self.start_over = start_over
+        self._kill = Kill()
         if not is_unmapped(self):
             # Templates are checked when the task starts, everything else now.
             self._request(skip_templates=True)
@@ -165,10 +167,11 @@ class ContensisExportEntriesOperator(BaseOperator):
         """Export, and return what was written."""
         from airflow_provider_contensis.export.pipeline import export_entries
 
-        with fail_without_retry():
+        with self._kill.ends(), fail_without_retry():
             request = self._request()
             storage, root = storage_for(request.destination.url, self.destination_conn_id)
             with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
+                self._kill.close = hook.close
                 push_link(self, context, hook.settings.root_url)
                 result = export_entries(
                     hook.client,
@@ -183,6 +186,10 @@ class ContensisExportEntriesOperator(BaseOperator):
             raise AirflowSkipException('No entries matched, and on_empty is "skip".')
         record_asset_extra(context, self.outlets, result)
         return result
+
+    def on_kill(self) -> None:
+        """Stop at once, and remove what was written; a retry can continue from the checkpoint."""
+        self._kill()
 
     def _request(self, *, skip_templates: bool = False) -> ExportRequest:
         arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage.base import PendingFile
 
 _FLUSH_BYTES = 1 << 24
+_PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 
 
 class LocalStorage:
@@ -78,6 +79,11 @@ class _AttemptLock:
         self._users = 0
         self.token = secrets.token_hex(4)
 
+    @property
+    def mode(self) -> int:
+        """The mode of a file that this process creates in the folder; the lock, which is empty, has it."""
+        return stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) if self._file else _PRIVATE
+
     def acquire(self) -> None:
         """Hold the lock for one more file."""
         if self._file is None:
@@ -99,7 +105,7 @@ class _AttemptLock:
 
 
 class _LocalFile:
-    """A file beside its final name."""
+    """A file beside its final name, private until it gets that name."""
 
     def __init__(self, target: Path, lock: _AttemptLock) -> None:
         self._target = target
@@ -112,8 +118,9 @@ class _LocalFile:
             for part in target.parent.glob(f"{glob.escape(prefix)}.*.part"):
                 if part != self._part:
                     _remove_if_dead(part)
-            self._file = self._part.open("xb")
-            _copy_attributes(target, self._file.fileno())
+            self._file = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb")
+            mode = _copy_attributes(target, self._file.fileno())
+            self._mode = lock.mode if mode is None else mode
         except BaseException:
             self._is_pending = False
             lock.release()
@@ -138,6 +145,8 @@ class _LocalFile:
 
     def commit(self) -> None:
         with translate_storage_errors(self._target):
+            with contextlib.suppress(OSError):  # not every network share has modes
+                self._part.chmod(self._mode)
             self._part.replace(self._target)
             _sync_folder(self._target.parent)
         self._end()
@@ -172,13 +181,15 @@ def _target(path: Path) -> Path:
     return path
 
 
-def _copy_attributes(source: Path, descriptor: int) -> None:
-    """Give a file the mode, the owner and the extended attributes of the one that it will replace."""
+def _copy_attributes(source: Path, descriptor: int) -> int | None:
+    """Give a file the owner and the extended attributes of the one that it will replace.
+
+    :return: the mode that it should get, too; None if there is nothing to replace.
+    """
     try:
         status = source.stat()
     except OSError:
-        return
-    os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)  # before it belongs to somebody else
+        return None
     for owner, group in ((status.st_uid, status.st_gid), (-1, status.st_gid)):
         with contextlib.suppress(OSError):  # only root may give files away
             os.fchown(descriptor, owner, group)
@@ -188,7 +199,9 @@ def _copy_attributes(source: Path, descriptor: int) -> None:
             for name in os.listxattr(source):
                 with contextlib.suppress(OSError):
                     os.setxattr(descriptor, name, os.getxattr(source, name))
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, _PRIVATE)  # an access control list may have opened it
+    return stat.S_IMODE(status.st_mode)
 
 
 def _lock_path(folder: Path, token: str) -> Path:

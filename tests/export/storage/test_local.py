@@ -168,7 +168,7 @@ class TestReplacedFile:
         path.write_text("old")
         path.chmod(mode)
         file = write(path, b"new")
-        assert all(each.stat().st_mode & 0o077 & ~mode == 0 for each in tmp_path.glob(".*.part"))
+        assert [each.stat().st_mode & 0o777 for each in tmp_path.glob(".*.part")] == [0o600]
         file.commit()
         assert path.read_text() == "new\n"
         assert path.stat().st_mode & 0o777 == mode
@@ -192,7 +192,9 @@ class TestReplacedFile:
         assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 23_456)
 
     def test_new_file_has_the_mode_of_any_new_file(self, tmp_path: Path) -> None:
-        write(tmp_path / "films.jsonl", b"new").commit()
+        file = write(tmp_path / "films.jsonl", b"new")
+        assert [each.stat().st_mode & 0o777 for each in tmp_path.glob(".*.part")] == [0o600]
+        file.commit()
         (tmp_path / "other").touch()
         assert (tmp_path / "films.jsonl").stat().st_mode == (tmp_path / "other").stat().st_mode
 
