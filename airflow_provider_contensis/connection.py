@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
 from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.json import loads_json
+from airflow_provider_contensis.utils.text import long_enough_to_hide, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,19 @@ log = logging.getLogger(__name__)
 DEFAULT_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 DEFAULT_TIMEOUT = 60.0
 _MAX_SECONDS = 86_400
-_EXTRA_FIELDS = {"project_id", "scopes", "timeout", "retry_seconds", "verify", "proxies"}
+_EXTRA_FIELDS = ("project_id", "proxies", "retry_seconds", "scopes", "timeout", "verify", "headers")
+# Set by each request.
+_OWN_HEADERS = {
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class ConnectionSettings:
     :param retry_seconds: how long failed calls are retried, in seconds; 0 for no retries.
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
+    :param headers: sent with every request; never shown.
     """
 
     root_url: str
@@ -51,15 +65,17 @@ class ConnectionSettings:
     retry_seconds: float
     verify: bool | str
     proxies: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Show the environment and the key, not the secret, nor proxies, which may contain a password."""
+        """Show the environment and the key; not the secret, nor proxies and headers, which may hold one."""
         return f"{type(self).__name__}(root_url={self.root_url!r}, client_id={self.client_id!r})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values to mask in logs: the shared secret, and the passwords of proxies."""
-        return tuple(filter(None, (self.client_secret, *map(_password, self.proxies.values()))))
+        """The values to mask in logs: the shared secret, the passwords of proxies, and headers."""
+        passwords = filter(None, map(_password, self.proxies.values()))
+        return (self.client_secret, *passwords, *long_enough_to_hide(self.headers.values()))
 
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
@@ -87,6 +103,7 @@ class ConnectionSettings:
             ),
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
+            headers=_headers(extra.get("headers")),
         )
 
 
@@ -105,11 +122,11 @@ def _extra(connection: Connection) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError("The connection's extra is not a JSON object.")
-    if unknown := sorted(set(extra) - _EXTRA_FIELDS):
+    if unknown := sorted(set(extra).difference(_EXTRA_FIELDS)):
         log.warning(
             "The connection's extra contains unknown fields: %s. Known fields: %s",
             ", ".join(unknown),
-            ", ".join(sorted(_EXTRA_FIELDS)),
+            ", ".join(_EXTRA_FIELDS),
         )
     return {name: value for name, value in extra.items() if value not in (None, "")}
 
@@ -162,11 +179,34 @@ def _verify(value: object) -> bool | str:
     raise ConfigurationError("The extra field 'verify' must be true, false, or the path of a CA file.")
 
 
-def _proxies(value: object) -> Mapping[str, str]:
+def _headers(value: object) -> Mapping[str, str]:
+    headers = _json(value)
+    if headers is None:
+        return {}
+    if not isinstance(headers, dict) or not all(isinstance(text, str | int) for text in headers.values()):
+        raise ConfigurationError(
+            'The extra field \'headers\' must be an object such as {"X-Gateway-Key": "a-key"}.'
+        )
+    headers = {str(name).strip(): str(text).strip() for name, text in headers.items()}
+    for name, text in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not text.isprintable() or not text.isascii():
+            raise ConfigurationError(f"The extra field 'headers' contains an invalid header: {show(name)}.")
+        if name.lower() in _OWN_HEADERS:
+            raise ConfigurationError(
+                f"The extra field 'headers' must not set {name}: each request sets its own."
+            )
+    return headers
+
+
+def _json(value: object) -> Any:
     try:
-        proxies = loads_json(value) if isinstance(value, str) else value
+        return loads_json(value) if isinstance(value, str) else value
     except ValueError:
-        proxies = value
+        return value
+
+
+def _proxies(value: object) -> Mapping[str, str]:
+    proxies = _json(value)
     if proxies is None:
         return {}
     if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):

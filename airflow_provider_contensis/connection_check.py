@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.api.claims import granted_scopes
 from airflow_provider_contensis.exceptions import (
     ContensisError,
     InvalidResponseError,
@@ -113,8 +114,7 @@ def _ids(projects: Sequence[Project]) -> str:
 
 
 def _describe(token: AccessToken) -> str:
-    key, scopes = token.claims.get("client_username"), token.claims.get("scope")
+    key = token.claims.get("client_username")
     name = f" for API key '{key}'" if isinstance(key, str) else ""
-    granted = scopes if isinstance(scopes, list) else [scopes]
-    listed = " ".join(scope for scope in granted if isinstance(scope, str))
+    listed = " ".join(granted_scopes(token.value))
     return f"the identity provider grants a token{name}" + (f" with scopes {listed}" if listed else "")

@@ -15,6 +15,7 @@ from airflow_provider_contensis.api.pause import Pause
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.api.transport import ContensisSession, exchange
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
+from airflow_provider_contensis.utils.text import long_enough_to_hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ class ContensisClient:
     :param deadline_factor: a whole answer may take this many times the timeout.
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
+    :param headers: sent with every request.
     :param retry: how failed calls are repeated.
     :param on_new_token: called with each token value before it is first used, by one thread at a time.
     :param tokens: where tokens are kept; by default all clients of the process share one cache.
@@ -59,13 +61,14 @@ class ContensisClient:
         deadline_factor: float = 10.0,
         verify: bool | str = True,
         proxies: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
         on_new_token: Callable[[str], None] | None = None,
         tokens: TokenCache = SHARED_TOKENS,
     ) -> None:
         self.root_url = credentials.root_url
         self.client_id = credentials.client_id
-        self._secret = credentials.client_secret
+        self._secrets = (credentials.client_secret, *long_enough_to_hide((headers or {}).values()))
         self._retry = retry or RetryPolicy()
         self._closed = ForkSafeEvent()
         self._cancellations: WeakSet[ForkSafeEvent] = WeakSet()
@@ -75,6 +78,7 @@ class ContensisClient:
             timeout=timeout,
             verify=verify,
             proxies=proxies,
+            headers=headers,
             deadline_factor=deadline_factor,
             pause=Pause(max_seconds=self._retry.total, cancelled=self._closed),
         )
@@ -168,7 +172,7 @@ class ContensisClient:
             raise ContensisError("The client was closed while a call was waiting.")
         response = exchange(self.session, method, path, **kwargs)
         if not response.ok:
-            raise responses.api_error(response, what, secret=self._secret)
+            raise responses.api_error(response, what, secrets=self._secrets)
         return response
 
     # --- resources ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 
@@ -10,6 +11,7 @@ import urllib3.exceptions
 
 from airflow_provider_contensis.api.deadline import DeadlineExceededError
 from airflow_provider_contensis.exceptions import (
+    RETRYABLE_STATUS_CODES,
     CertificateError,
     ConfigurationError,
     ContensisError,
@@ -20,6 +22,8 @@ from airflow_provider_contensis.exceptions import (
     TransportError,
 )
 
+PROXY_LOGIN_REQUIRED = 407
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")  # the words of http.client
 NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, TypeError, ValueError)
 
 
@@ -41,6 +45,8 @@ def translate(error: Exception, *, host: str, timeout: float) -> ContensisError:
     if isinstance(error, requests.TooManyRedirects):
         return RedirectRefusedError(f"{host} redirects in a loop: check the connection's host.")
     if isinstance(error, requests.exceptions.ProxyError):
+        if refused := next(filter(None, map(_TUNNEL_REFUSED.search, map(str, causes))), None):
+            return proxy_refusal(int(refused[1]), host)
         return HostUnreachableError(
             f"The proxy on the way to {host} failed: check the connection's extra 'proxies' "
             "and the environment variables HTTPS_PROXY and NO_PROXY."
@@ -73,12 +79,43 @@ def translate(error: Exception, *, host: str, timeout: float) -> ContensisError:
     return TransportError(f"The call to {host} failed ({type(error).__name__}).")
 
 
+def proxy_refusal(status: int, host: str) -> HostUnreachableError:
+    """Return our exception for a proxy that refuses to connect.
+
+    :param status: of its answer.
+    :param host: the environment's root URL.
+    """
+    if status == PROXY_LOGIN_REQUIRED:
+        advice = (
+            "requires a login: write it into the connection's extra 'proxies', such as "
+            '{"https": "http://user:password@proxy.example:3128"}, or into the variable HTTPS_PROXY.'
+        )
+    elif status in RETRYABLE_STATUS_CODES:
+        advice = f"failed with status {status}."
+    else:
+        advice = (
+            f"refuses to connect (status {status}): ask its administrator to allow connections to {host}."
+        )
+    failure = HostUnreachableError(f"The proxy on the way to {host} {advice}")
+    failure.retryable = status in RETRYABLE_STATUS_CODES
+    return failure
+
+
 def _tls_error(text: str, causes: list[BaseException], host: str) -> ContensisError:
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return CertificateError(
-            f"The TLS certificate of {host} is not trusted ({_certificate_reason(text)}). If a private "
-            "authority signed it, put the path of its CA file into the connection's extra 'verify'."
-        )
+        reason = _certificate_reason(text)
+        if "mismatch" in reason or "not valid for" in reason:
+            advice = (
+                "It is for another host: check the connection's host, and whether a proxy answers for it."
+            )
+        elif "expired" in reason or "not yet valid" in reason:
+            advice = "Contensis has to renew it, or this machine's clock is wrong."
+        else:
+            advice = (
+                "If a private authority signed it, put the path of its CA file into the connection's extra "
+                "'verify'."
+            )
+        return CertificateError(f"The TLS certificate of {host} is not trusted ({reason}). {advice}")
     if any(isinstance(cause, ssl.SSLError) and cause.library not in {None, "SSL"} for cause in causes):
         return ConfigurationError("The file in the connection's extra 'verify' contains no CA certificate.")
     return HostUnreachableError(

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+from airflow_provider_contensis.api.claims import granted_scopes
 from airflow_provider_contensis.api.retry import parse_retry_after
 from airflow_provider_contensis.exceptions import (
     APIError,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import ContentType, Entry, Project, SearchPage
 
+# The scope that a call needs, by a part of its path (docs/contensis-api.md, "Scopes").
+_SCOPES = {"entries": "Entry_Read", "contenttypes": "ContentType_Read", "projects": "Project_Read"}
+# Statuses by which a firewall, too, refuses a call.
+REFUSALS = frozenset({401, 403, 405, 406, 451, 511})
 _NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
 _ERRORS: dict[int, type[APIError]] = {
     401: UnauthorizedError,
@@ -44,19 +49,19 @@ _ERRORS: dict[int, type[APIError]] = {
 # --- errors -----------------------------------------------------------------------------------------------
 
 
-def api_error(response: requests.Response, what: str, *, secret: str) -> APIError:
+def api_error(response: requests.Response, what: str, *, secrets: Sequence[str]) -> APIError:
     """Return the exception for an error status (docs/contensis-api.md, "Errors").
 
     :param what: names the call.
-    :param secret: the shared secret, which the message must not contain.
+    :param secrets: what the message must not contain, such as the shared secret.
     """
-    body = _error_body(response, secret)
+    body = _error_body(response, secrets)
     status = response.status_code
     detail, log_id = body.get("message"), body.get("logid")
     detail = detail if isinstance(detail, str) and detail.strip() else None
     log_id = log_id if isinstance(log_id, str) and log_id != _NO_LOG_ID else None
     wait = retry_after(response)
-    message = f"{what} was answered with status {status}: {_advice(status, wait)}"
+    message = f"{what} was answered with status {status}: {_advice(response, wait)}"
     if detail:
         message += f" Contensis says: {detail}"
     if problems := _problems(body.get("data")):
@@ -89,11 +94,24 @@ def unexpected(response: requests.Response, expected: str) -> InvalidResponseErr
     return InvalidResponseError(f"{_call(response)} was not answered with {expected}.")
 
 
-def _error_body(response: requests.Response, secret: str) -> dict[str, Any]:
+def foreign_page(response: requests.Response) -> str | None:
+    """Return what an answer holds instead of JSON; None if it is empty, or JSON."""
+    if not response.content.strip():
+        return None
+    try:
+        loads_json(response.content)
+    except ValueError:
+        kind = response.headers.get("Content-Type", "").lower()
+        is_page = "html" in kind or response.content.lstrip()[:1] == b"<"
+        return "an HTML page" if is_page else "text that is not JSON"
+    return None
+
+
+def _error_body(response: requests.Response, secrets: Sequence[str]) -> dict[str, Any]:
     """Return the error envelope with lower-case keys, for their case varies."""
     try:
         # Secrets are removed after decoding: JSON escapes can hide them.
-        body = _without((_sent_token(response), secret), loads_json(response.content))
+        body = _without((_sent_token(response), *secrets), loads_json(response.content))
     except (ValueError, RecursionError):
         return {}
     return {key.lower(): value for key, value in body.items()} if isinstance(body, dict) else {}
@@ -109,9 +127,22 @@ def _problems(data: Any) -> str:
     return "; ".join(problems[:3])
 
 
-def _advice(status: int, wait: float | None) -> str:
+def _advice(response: requests.Response, wait: float | None) -> str:
+    status = response.status_code
+    page = foreign_page(response)
+    if page and status in REFUSALS:
+        return (
+            f"the answer is {page}, so a firewall or another gateway between Airflow and Contensis has "
+            "refused the call. Ask its administrator to allow this worker's calls; if it expects a header, "
+            "add that to the connection's extra 'headers'."
+        )
     if status == 401:
         return "a new access token was refused too. Check that the API key is enabled, and its scopes."
+    if status == 403 and (scope := _missing_scope(response)):
+        return (
+            f"the access token lacks the scope {scope}. Allow it for the API key in Contensis, and add it to "
+            "'Scopes' in the connection."
+        )
     if status == 403:
         return (
             "the API key may not do this. Assign it to a role of the project in Contensis, "
@@ -125,6 +156,14 @@ def _advice(status: int, wait: float | None) -> str:
         asked = "" if wait is None else f" It asks to wait {wait:g} seconds."
         return f"too many calls.{asked}"
     return "the service failed." if status >= 500 else "the service does not accept the request."
+
+
+def _missing_scope(response: requests.Response) -> str | None:
+    """Return the scope that a call needs and its token lacks; None if neither is known to be missing."""
+    scopes = granted_scopes(_sent_token(response))
+    path = response.request.path_url.lower()
+    needed = next((scope for part, scope in _SCOPES.items() if f"/{part}" in path), None)
+    return needed if scopes and needed not in scopes else None
 
 
 # --- JSON -------------------------------------------------------------------------------------------------

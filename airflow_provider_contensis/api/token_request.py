@@ -5,22 +5,27 @@ How Contensis answers it is in docs/contensis-api.md, "Tokens".
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_contensis.api.claims import token_claims
 from airflow_provider_contensis.api.environment import HOST_FIELD
-from airflow_provider_contensis.api.responses import api_error_class, json_object_or_none, retry_after
+from airflow_provider_contensis.api.responses import (
+    REFUSALS,
+    api_error_class,
+    foreign_page,
+    json_object_or_none,
+    retry_after,
+)
 from airflow_provider_contensis.api.transport import exchange, no_auth
 from airflow_provider_contensis.exceptions import (
     RETRYABLE_STATUS_CODES,
     AuthenticationError,
     InvalidResponseError,
 )
-from airflow_provider_contensis.utils.json import loads_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,12 +79,7 @@ class AccessToken:
     @property
     def claims(self) -> Mapping[str, Any]:
         """The claims in the token, unverified, for display only; empty if it is opaque."""
-        try:
-            payload = self.value.split(".")[1]
-            claims = loads_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        except (IndexError, ValueError):
-            return {}
-        return claims if isinstance(claims, dict) else {}
+        return token_claims(self.value)
 
 
 def request_token(session: ContensisSession, credentials: Credentials) -> AccessToken:
@@ -166,10 +166,14 @@ def _not_a_token(root_url: str, response: requests.Response, body: Mapping[str, 
         found = "not JSON"
     else:
         found = "JSON"
-    return (
-        f"{root_url}{TOKEN_PATH} answered {response.status_code} without an access token ({found}). "
-        f"Check that '{HOST_FIELD}' is the root of a Contensis environment, not a website."
-    )
+    message = f"{root_url}{TOKEN_PATH} answered {response.status_code} without an access token ({found}). "
+    if response.status_code in REFUSALS and foreign_page(response):
+        return (
+            f"{message}A firewall or another gateway between Airflow and Contensis has probably refused the "
+            "call: ask its administrator to allow this worker's calls. If there is none, check that "
+            f"'{HOST_FIELD}' is the root of a Contensis environment, not a website."
+        )
+    return f"{message}Check that '{HOST_FIELD}' is the root of a Contensis environment, not a website."
 
 
 def _lifetime(expires_in: object) -> float:

@@ -10,11 +10,17 @@ import requests
 import requests.adapters
 import requests.cookies
 
+from airflow_provider_contensis import __version__
 from airflow_provider_contensis.api.buffers import read_body
 from airflow_provider_contensis.api.deadline import pool_classes
 from airflow_provider_contensis.api.environment import origin
 from airflow_provider_contensis.api.fork import ForkSafeEvent, reset_in_children
-from airflow_provider_contensis.api.network_errors import NETWORK_ERRORS, translate
+from airflow_provider_contensis.api.network_errors import (
+    NETWORK_ERRORS,
+    PROXY_LOGIN_REQUIRED,
+    proxy_refusal,
+    translate,
+)
 from airflow_provider_contensis.api.pause import Pause
 from airflow_provider_contensis.api.responses import retry_after
 from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
@@ -81,6 +87,7 @@ class ContensisSession(requests.Session):
     :param proxies: as in requests.
     :param deadline_factor: a whole answer may take this many times the timeout.
     :param pause: kept by all requests; answers with a `Retry-After` extend it.
+    :param headers: sent with every request.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class ContensisSession(requests.Session):
         proxies: Mapping[str, str] | None = None,
         deadline_factor: float = _DEADLINE_FACTOR,
         pause: Pause | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.root_url = root_url
@@ -101,6 +109,10 @@ class ContensisSession(requests.Session):
         # Plain http is for loopback hosts only: a proxy from the environment variables would read the secret.
         self.trust_env = not root_url.startswith("http:")
         self.headers["Accept"] = "application/json"
+        self.headers["User-Agent"] = (
+            f"airflow-provider-contensis/{__version__} {requests.utils.default_user_agent()}"
+        )
+        self.headers.update(headers or {})
         pause = pause or Pause(max_seconds=DEFAULT_RETRY_SECONDS, cancelled=ForkSafeEvent())
         self._deadline_factor = deadline_factor
         self._pause = pause
@@ -189,14 +201,14 @@ def exchange(
     """
     failure: ContensisError
     try:
-        if into is None:
-            return session.request(method, url, **kwargs)
-        response = session.request(method, url, stream=True, **kwargs)
-        if response.ok:
+        response = session.request(method, url, stream=into is not None, **kwargs)
+        if into is not None and response.ok:
             into.fill(response)
-        else:
+        elif into is not None:
             response._content = read_body(response)  # noqa: SLF001 - as the adapter does
-        return response
+        if response.status_code != PROXY_LOGIN_REQUIRED:
+            return response
+        failure = proxy_refusal(response.status_code, session.root_url)
     except ContensisError:
         raise
     except NETWORK_ERRORS as error:

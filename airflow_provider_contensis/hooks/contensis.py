@@ -332,6 +332,7 @@ def _client(settings: ConnectionSettings, *, for_test: bool = False) -> Contensi
         deadline_factor=1 if for_test else 10,
         verify=settings.verify,
         proxies=settings.proxies,
+        headers=settings.headers,
         retry=NO_RETRIES if for_test else RetryPolicy(total=settings.retry_seconds),
         on_new_token=mask_secret,
     )

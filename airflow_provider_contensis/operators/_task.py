@@ -114,8 +114,8 @@ class TaskKilledError(BaseException):
 class Kill:
     """Ends `execute` when Airflow calls `on_kill`.
 
-    Airflow does so in a signal handler of the thread that runs `execute`, which would otherwise go on. There an
-    exception ends it, and what it holds is cleaned up on the way. Another thread can only close its client.
+    Airflow does so in a signal handler of the thread that runs `execute`, which would otherwise go on. There
+    an exception ends it, and it cleans up on the way out. Another thread can only close its client.
     """
 
     def __init__(self) -> None:

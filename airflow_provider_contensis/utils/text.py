@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _MAX_CHARACTERS = 1_500
+_SHORTEST_SECRET = 5  # Airflow masks no shorter ones
 _MAX_VALUE_CHARACTERS = 200
 
 
@@ -31,6 +37,11 @@ def as_text(value: object) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, such as `1 window` or `2,000 windows`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def long_enough_to_hide(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values that may be secrets; hiding a short one would hide parts of ordinary words."""
+    return tuple(value for value in values if len(value) >= _SHORTEST_SECRET)
 
 
 def _printable(character: str) -> str:

@@ -16,7 +16,7 @@ from airflow_provider_contensis.api.retry import NO_RETRIES
 from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.sandbox import Response, Sandbox
 from tests.api.answers import Answers
-from tests.tls import certificate
+from tests.tls import authority, certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,16 @@ class TestNetworkErrors:
             assert make_client(sandbox, verify=str(chain)).list_projects()
             with pytest.raises(errors.ConfigurationError, match="'verify' names a CA file"):
                 make_client(sandbox, verify=str(tmp_path / "missing.pem")).list_projects()
+
+    def test_certificate_of_another_host_gets_no_advice_about_ca_files(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        trusted = authority(tmp_path)
+        with Sandbox(small_catalogue, tls=trusted.server(tmp_path, host="127.0.0.2")) as sandbox:
+            client = make_client(sandbox, verify=str(trusted.file), retry=NO_RETRIES)
+            with pytest.raises(errors.CertificateError, match="for another host: check the conn") as failure:
+                client.list_projects()
+        assert "CA file" not in str(failure.value)
 
     def test_plain_http_server_is_reported_if_tls_is_expected(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]

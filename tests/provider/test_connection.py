@@ -45,6 +45,7 @@ def test_every_field_is_read() -> None:
             "timeout": 5,
             "verify": "/etc/ca.pem",
             "proxies": {"https": "http://proxy.example:3128"},
+            "headers": {"X-Gateway-Key": " a-key ", "X-Tenant": 7},
         },
         host="https://cms.example.org",
         port=8443,
@@ -55,6 +56,7 @@ def test_every_field_is_read() -> None:
     assert read.timeout == 5
     assert read.verify == "/etc/ca.pem"
     assert read.proxies == {"https": "http://proxy.example:3128"}
+    assert read.headers == {"X-Gateway-Key": "a-key", "X-Tenant": "7"}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,11 @@ def test_proxies_may_be_json_text() -> None:
         ({"verify": 7}, {}, "'verify' must be"),
         ({"proxies": "http://p:1"}, {}, "'proxies' must be"),
         ({"proxies": {"https": 1}}, {}, "'proxies' must be"),
+        ({"headers": "X-Key: 1"}, {}, "'headers' must be an object"),
+        ({"headers": {"X-Key": ["a"]}}, {}, "'headers' must be an object"),
+        ({"headers": {"X Key": "a"}}, {}, "'headers' contains an invalid header: 'X Key'"),
+        ({"headers": {"X-Key": "a\r\nX-Evil: b"}}, {}, "invalid header: 'X-Key'"),
+        ({"headers": {"authorization": "Basic x"}}, {}, "'headers' must not set authorization"),
     ],
 )
 def test_error_names_wrong_field(extra: object, fields: dict[str, Any], message: str) -> None:
@@ -130,7 +137,12 @@ def test_unknown_field_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_repr_of_settings_has_no_secret() -> None:
-    shown = repr(settings({"proxies": {"https": "http://me:proxy-password@p:1"}}))
+    read = settings(
+        {"proxies": {"https": "http://me:proxy-password@p:1"}, "headers": {"X-Key": "let-me-in", "X-N": "7"}}
+    )
+    shown = repr(read)
+    assert "let-me-in" not in shown
+    assert read.secrets == (SECRET, "proxy-password", "let-me-in")
     assert SECRET not in shown
     assert "proxy-password" not in shown
 
