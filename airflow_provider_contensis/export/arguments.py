@@ -49,6 +49,8 @@ def optional_name(argument: str, value: object) -> str | None:
         return None
     if not isinstance(value, _NAMES):
         raise ConfigurationError(f"{argument} must be a name, not {show(value)}.")
+    if "://" in as_text(value):  # not shown: the URI of a connection holds its password
+        raise ConfigurationError(f"{argument} must be a name, not a URL.")
     return as_text(value)
 
 

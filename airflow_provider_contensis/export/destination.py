@@ -28,8 +28,32 @@ _FORMATS = get_args(FileFormat)
 _COMPRESSION_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}
 _COMPRESSIONS: dict[str, Compression] = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
 
+# A user name and a password, or the whole of a query, such as a signature.
+_PASSWORD = re.compile(r"^[\w+.-]+:(/*[^/@:]*:(?!\d+/)[^@]*|[^/\\@]+)@")
+_QUERY = re.compile(r"^[\w+.-]+:/.*\?[\w.-]+=")
+_SECRETS = (
+    (re.compile(r"^([\w+.-]+:/*).*:.*@"), r"\1***@"),
+    (re.compile(r"^([\w+.-]+:)[^/]+@"), r"\1***@"),
+    (re.compile(r"^([\w+.-]+:/.*?)\?.*"), r"\1?***"),
+)
+
 # Texts that a file system accepts, but nobody means as they stand.
 _MISTAKES = (
+    (
+        _PASSWORD,
+        "contains a password, which logs and results would show: put it into an Airflow connection, and name "
+        "that in destination_conn_id",
+    ),
+    (
+        _QUERY,
+        "contains a query, which may hold a secret: put credentials into an Airflow connection, and name "
+        "that in destination_conn_id",
+    ),
+    (
+        re.compile(r"^https?://", re.IGNORECASE),
+        "is a web address, and files cannot be written to one: write a path, or the URL of an object store, "
+        "such as s3://bucket/entries.jsonl",
+    ),
     (
         re.compile(r"\{[{%#]"),
         "was not rendered: Airflow renders templates in text and paths, not in other objects",
@@ -95,7 +119,7 @@ class Destination:
         format_ = named or (suffixes[-1] if suffixes else "jsonl" if is_folder else "")
         if format_ not in _FORMATS:
             raise ConfigurationError(
-                f"Cannot tell the file format from destination {show(destination)}: "
+                f"Cannot tell the file format from destination {show_destination(destination)}: "
                 f"end it in .{', .'.join(_FORMATS)} (and .gz or .zst to compress), set file_format, "
                 "or end it in / for a folder."
             )
@@ -118,6 +142,14 @@ class Destination:
         )
 
 
+def show_destination(destination: object) -> str:
+    """Return a destination for a message, without a password or a signature."""
+    text = as_text(destination)
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return show(text)
+
+
 def plain_url(destination: str | PathLike[str]) -> str:
     """Return a destination as a URL, or as an absolute local path with `~` and `file://` resolved.
 
@@ -130,22 +162,24 @@ def plain_url(destination: str | PathLike[str]) -> str:
         )
     for pattern, problem in _MISTAKES:
         if pattern.search(text):
-            raise ConfigurationError(f"destination {show(text)} {problem}.")
+            raise ConfigurationError(f"destination {show_destination(text)} {problem}.")
     if "://" not in text:
         try:
             return f"{Path(text).expanduser().absolute()}{'/' if text.endswith('/') else ''}"
         except (RuntimeError, ValueError):
             raise ConfigurationError(
-                f"destination {show(text)} names a user that does not exist on this machine."
+                f"destination {show_destination(text)} names a user that does not exist on this machine."
             ) from None
     scheme, _, rest = text.partition("://")
     if scheme.lower() != "file":
         if not rest.partition("/")[0]:
             raise ConfigurationError(
-                f"destination {show(text)} names no bucket: write it like {scheme}://bucket/entries.jsonl."
+                f"destination {show_destination(text)} names no bucket: write it like {scheme}://bucket/entries.jsonl."
             )
         return text
     machine, slash, path = rest.partition("/")
     if machine not in {"", "localhost"}:
-        raise ConfigurationError(f"destination {show(text)} names another machine: write file:///path.")
+        raise ConfigurationError(
+            f"destination {show_destination(text)} names another machine: write file:///path."
+        )
     return unquote(slash + path)

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 from airflow_provider_contensis.export.arguments import optional_name
+from airflow_provider_contensis.export.destination import show_destination
 from airflow_provider_contensis.links.contensis import URL_KEY
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage.base import Storage
     from airflow_provider_contensis.hooks.contensis import ContensisHook
 
-_PROVIDERS = {"s3": "apache-airflow-providers-amazon[s3fs]", "gs": "apache-airflow-providers-google"}
+_PROVIDERS = {
+    "abfs": "apache-airflow-providers-microsoft-azure",
+    "gcs": "apache-airflow-providers-google",
+    "gs": "apache-airflow-providers-google",
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+}
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +207,8 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
     except (ImportError, ValueError) as error:
         way_out = f": pip install '{_PROVIDERS[scheme]}'" if scheme in _PROVIDERS else ""
         raise ConfigurationError(
-            f"Airflow has no filesystem for destination {url!r}. Install the provider "
-            f"for {scheme}://{way_out}."
+            f"Airflow has no filesystem for destination {show_destination(url)}. Install the provider for "
+            f"{scheme}://{way_out}, and restart Airflow."
         ) from error
     return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import given, one_of
-from airflow_provider_contensis.export.destination import plain_url
+from airflow_provider_contensis.export.destination import plain_url, show_destination
 from airflow_provider_contensis.operators._task import (
     Kill,
     fail_without_retry,
@@ -21,7 +21,7 @@ from airflow_provider_contensis.operators._task import (
     path_text,
     storage_for,
 )
-from airflow_provider_contensis.utils.text import as_text, show
+from airflow_provider_contensis.utils.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +126,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
 def _json_file(destination: str | PathLike[str]) -> str:
     if not as_text(destination).lower().endswith(".json"):
         raise ConfigurationError(
-            f"destination {show(destination)} must end in .json, such as /data/content_types.json."
+            f"destination {show_destination(destination)} must end in .json, such as "
+            "/data/content_types.json."
         )
     return plain_url(destination)

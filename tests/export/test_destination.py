@@ -135,3 +135,52 @@ def test_relative_path_starts_at_the_working_directory(
     monkeypatch.chdir(tmp_path)
     assert Destination.from_arguments("out/x.jsonl").url == f"{tmp_path}/out/x.jsonl"
     assert Destination.from_arguments("out/").url == f"{tmp_path}/out/"
+
+
+class TestSecrets:
+    """A destination is in messages, logs, results and asset events, so a secret must not be in it."""
+
+    @pytest.mark.parametrize(
+        "destination",
+        [
+            "sftp://alice:pass-word@files.example/x.jsonl",
+            "sftp://alice:pass-word@files.example/folder/",
+            "sftp://alice:pass-word@files.example/x.docx",
+            "sftp://:pass-word@files.example/x.jsonl",
+            "sftp://alice:p@ss/pass-word@files.example:22/x.jsonl",
+            "SFTP://alice:pass-word@files.example/{{ ds }}/x.jsonl",
+            "s3://AKIAEXAMPLE:pass-word@bucket/x.jsonl",
+            "sftp:/alice:pass-word@files.example/x.jsonl",
+            Path("sftp://alice:pass-word@files.example/x.jsonl"),
+            "alice:pass-word@files.example/x.jsonl",
+            "file://alice:pass-word@files.example/x.jsonl",
+            "https://alice:pass-word@files.example/x.jsonl",
+            "https://bucket.s3.amazonaws.com/x.jsonl?X-Amz-Signature=pass-word",
+            "abfs://container@account/x.jsonl?sv=2026&sig=pass-word",
+            "s3://bucket/x.jsonl?token=pass-word",
+        ],
+    )
+    def test_is_refused_without_being_shown(self, destination: str | Path) -> None:
+        with pytest.raises(ConfigurationError, match="^destination ") as failure:
+            Destination.from_arguments(destination)
+        assert "pass-word" not in str(failure.value)
+
+    @pytest.mark.parametrize(
+        "destination",
+        [
+            "s3://aws_default@bucket/x.jsonl",
+            "abfs://container@account/x.jsonl",
+            "webhdfs://namenode:9870/user/a@b/x.jsonl",
+            "s3://bucket/12:30@noon/x.jsonl",
+            "s3://bucket/why?.jsonl",
+            "/data/12:30@noon/x.jsonl",
+        ],
+    )
+    def test_is_not_seen_where_there_is_none(self, destination: str) -> None:
+        assert Destination.from_arguments(destination).url == destination
+
+
+def test_web_address_is_refused_in_its_own_words() -> None:
+    for destination in ("https://files.example/x.jsonl", "HTTP://files.example/"):
+        with pytest.raises(ConfigurationError, match="is a web address, and files cannot be written to one"):
+            Destination.from_arguments(destination)

@@ -164,3 +164,5 @@ def test_connections_and_project_may_be_numbers_or_not_given(
             export(project_id="{{ number }}")
         with pytest.raises(AirflowFailException, match="2024"):
             export(contensis_conn_id="{{ number }}")
+        with pytest.raises(AirflowFailException, match="contensis_conn_id must be a name, not a URL.$"):
+            export(contensis_conn_id="contensis://an-id:a-secret@example")
