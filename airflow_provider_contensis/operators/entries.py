@@ -57,8 +57,9 @@ class ContensisExportEntriesOperator(BaseOperator):
     `destination`, `project_id`, `entries` and `watermark`.
 
     :param destination: a local path, or a URL that Airflow's ObjectStoragePath supports, such as
-        `s3://bucket/entries.jsonl`; without credentials. If it ends in `/`, it is a folder: one file for each content type, and
-        `_manifest.json`. The suffix sets format and compression: `.jsonl.gz`, `.csv`, `.parquet`.
+        `s3://bucket/entries.jsonl`, without credentials in it. If it ends in `/`, it is a folder: one file
+        for each content type, and `_manifest.json`. The suffix sets format and compression: `.jsonl.gz`,
+        `.csv`, `.parquet`.
     :param destination_conn_id: the Airflow connection of the object store; local paths need none.
     :param contensis_conn_id: the Airflow connection of type `contensis`.
     :param project_id: None for the connection's project.

@@ -219,7 +219,9 @@ def test_missing_bucket_fails_with_reason(
     with Sandbox(small_catalogue) as sandbox:
         connect(sandbox)
         exporter = operator(destination="s3://there-is-no-such-bucket/x.jsonl", destination_conn_id="store")
-        with pytest.raises(DestinationError, match=r"no-such-bucket/x\.jsonl could not be written: "):
+        with pytest.raises(
+            DestinationError, match=r"^s3://there-is-no-such-bucket/x\.jsonl could not be written: "
+        ):
             exporter.execute(CONTEXT)
 
 

@@ -19,6 +19,7 @@ from airflow_provider_contensis.export.storage.s3_lock import S3Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from airflow_provider_contensis.export.storage.base import PendingFile
 
@@ -43,14 +44,14 @@ class ObjectStorage:
         """Begin a file."""
         protocols = self._filesystem.protocol
         names = {protocols} if isinstance(protocols, str) else set(protocols)
-        with translate_storage_errors(path):
+        with _translated(self._filesystem, path):
             if names & {"s3", "s3a", "gs", "gcs"}:
                 return _Upload(self._filesystem, path, self._check)
             return _MovedUpload(self._filesystem, path, owner)
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is no such file."""
-        with translate_storage_errors(path):
+        with _translated(self._filesystem, path):
             try:
                 content: bytes = self._filesystem.cat_file(path)
             except FileNotFoundError:
@@ -59,7 +60,7 @@ class ObjectStorage:
 
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""
-        with translate_storage_errors(path), contextlib.suppress(FileNotFoundError):
+        with _translated(self._filesystem, path), contextlib.suppress(FileNotFoundError):
             self._check()
             self._filesystem.rm_file(path)
 
@@ -69,8 +70,8 @@ class ObjectStorage:
         if not hasattr(self._filesystem, "call_s3"):
             yield
             return
-        lock = S3Lock(self._filesystem, folder, owner)
-        with translate_storage_errors(folder):
+        lock = S3Lock(self._filesystem, self._filesystem.unstrip_protocol(folder), owner)
+        with _translated(self._filesystem, folder):
             lock.acquire()
         self._lock = lock
         try:
@@ -94,11 +95,11 @@ class _ObjectFile:
         self._file = file
 
     def write(self, data: bytes) -> None:
-        with translate_storage_errors(self._path):
+        with _translated(self._filesystem, self._path):
             self._file.write(data)
 
     def finish(self) -> None:
-        with translate_storage_errors(self._path):
+        with _translated(self._filesystem, self._path):
             self._file.close()
 
 
@@ -119,7 +120,7 @@ class _Upload(_ObjectFile):
             self._file.buffer = io.BytesIO()
 
     def commit(self) -> None:
-        with translate_storage_errors(self._path):
+        with _translated(self._filesystem, self._path):
             self._check()
             self._file.commit()
             self._pending = False
@@ -132,6 +133,11 @@ class _Upload(_ObjectFile):
         with contextlib.suppress(Exception):
             self._file.discard()
         self._file.closed = True
+
+
+def _translated(filesystem: Any, path: str) -> AbstractContextManager[None]:
+    """Translate errors of the store; they name the whole URL."""
+    return translate_storage_errors(filesystem.unstrip_protocol(path))
 
 
 def _abort_idle_uploads(filesystem: Any, path: str) -> None:
@@ -176,7 +182,7 @@ class _MovedUpload(_ObjectFile):
         return False
 
     def commit(self) -> None:
-        with translate_storage_errors(self._path):
+        with _translated(self._filesystem, self._path):
             self._filesystem.mv(self._part, self._path)
 
     def discard(self) -> None:

@@ -141,8 +141,8 @@ def test_waiting_too_long_fails_and_changes_nothing(
     with pytest.raises(DestinationError) as failure:
         export("country")
     assert str(failure.value) == (
-        f"{folder.path} could not be written: other exports have been replacing its files for 0 minutes. "
-        "._manifest.json.lock in it names the task that holds the lock."
+        f"s3://{folder.path} could not be written: other exports have been replacing its files for "
+        "0 minutes. ._manifest.json.lock in it names the task that holds the lock."
     )
     assert failure.value.retryable
     assert folder.files() == before
