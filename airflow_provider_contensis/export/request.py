@@ -20,7 +20,7 @@ from airflow_provider_contensis.export.arguments import (
     whole_number,
 )
 from airflow_provider_contensis.export.destination import Destination
-from airflow_provider_contensis.export.formats.base import FormatOptions
+from airflow_provider_contensis.export.formats.base import FormatOptions, TimestampUnit
 from airflow_provider_contensis.export.model import EntryQuery
 from airflow_provider_contensis.export.times import query_time, sort_key
 from airflow_provider_contensis.utils.json import is_json_serializable
@@ -67,6 +67,7 @@ class FormatArguments(TypedDict, total=False):
     escape_formulas: bool | str
     parquet_mode: Literal["typed", "raw"] | str
     on_type_mismatch: Literal["fail", "raw"] | str
+    timestamp_unit: TimestampUnit | str
 
 
 class ExportArguments(QueryArguments, ReadArguments, FormatArguments, total=False):
@@ -238,6 +239,7 @@ _FORMAT_ARGUMENTS: dict[str, Parser] = {
     "escape_formulas": flag,
     "parquet_mode": _choice(Literal["typed", "raw"]),
     "on_type_mismatch": _choice(Literal["fail", "raw"]),
+    "timestamp_unit": _choice(TimestampUnit),
 }
 _EXPORT_ARGUMENTS: dict[str, Parser] = {
     "fields": names,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
     from airflow_provider_contensis.export.destination import Compression
-    from airflow_provider_contensis.export.formats.base import FileFormat
+    from airflow_provider_contensis.export.formats.base import FileFormat, TimestampUnit
     from airflow_provider_contensis.export.request import OnEmpty
     from airflow_provider_contensis.export.results import ExportSummary
 
@@ -82,6 +82,8 @@ class ContensisExportEntriesOperator(BaseOperator):
     :param parquet_mode: `typed`: columns from the content type; `raw`: id, language, change mark and JSON.
     :param on_type_mismatch: Parquet: `fail` if a value does not fit its declared type, or `raw` to keep the
         entry's JSON in a column `_raw`.
+    :param timestamp_unit: Parquet: `us` cuts times to microseconds, which every reader knows; `ns` keeps all
+        seven digits that Contensis serves.
     :param page_size: entries a page, 1 to 10,000.
     :param max_concurrent_requests: requests in flight, 1 to 32.
     :param on_empty: what to do if no entries match: `write` an empty file, `keep` the existing one, `skip`
@@ -128,6 +130,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         escape_formulas: bool | str = False,
         parquet_mode: Literal["typed", "raw"] | str = "typed",
         on_type_mismatch: Literal["fail", "raw"] | str = "fail",
+        timestamp_unit: TimestampUnit | str = "us",
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
         on_empty: OnEmpty | str = "write",
@@ -155,6 +158,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.escape_formulas = escape_formulas
         self.parquet_mode = parquet_mode
         self.on_type_mismatch = on_type_mismatch
+        self.timestamp_unit = timestamp_unit
         self.page_size = page_size
         self.max_concurrent_requests = max_concurrent_requests
         self.on_empty = on_empty

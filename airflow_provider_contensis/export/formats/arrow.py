@@ -11,7 +11,14 @@ import pyarrow as pa
 from pyarrow import compute
 
 from airflow_provider_contensis.exceptions import ExportError
-from airflow_provider_contensis.export.table.columns import RAW, REST, Leaf, Many, entry_shape
+from airflow_provider_contensis.export.table.columns import (
+    RAW,
+    REST,
+    Leaf,
+    Many,
+    entry_shape,
+    with_time_digits,
+)
 from airflow_provider_contensis.export.table.rows import (
     LeafNode,
     ManyNode,
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.batch import EntryMeta
+    from airflow_provider_contensis.export.formats.base import TimestampUnit
     from airflow_provider_contensis.export.table.columns import Shape
     from airflow_provider_contensis.export.table.rows import Node, RecordNode
 
@@ -35,9 +43,12 @@ if TYPE_CHECKING:
     # Looked at only if a value does not fit.
     Owners = Callable[[], Sequence[int]]
 
-# Contensis serves up to seven fractional digits of a second, one more than microseconds hold.
-_TIME = pa.timestamp("ns", "UTC")
-_FIRST_YEAR, _END_YEAR = "1678", "2262"
+# Contensis serves up to seven fractional digits of a second: one more than microseconds hold, which are all
+# that most readers know.
+_TIME_DIGITS = {"us": 6, "ns": 9}
+_BEYOND_MICROSECONDS = r"(\.\d{6})\d+"
+# The first year, and what sorts after the last one.
+_YEARS = {"us": ("0001", ":"), "ns": ("1678", "2262")}
 _DECIMAL_DIGITS = 38
 # A number of so many characters has no more digits than a float keeps.
 _SAFE_LENGTH = 15
@@ -58,6 +69,7 @@ class TypedColumns:
     :param keep_mismatches: keep the JSON of an entry with a value that does not fit its declared type, in a
         column of its own; otherwise such a value is an error.
     :param version_status: `published` or `latest`, for the file's metadata.
+    :param timestamp_unit: of its times.
     """
 
     def __init__(
@@ -67,8 +79,9 @@ class TypedColumns:
         fields: Iterable[str] | None,
         keep_mismatches: bool,
         version_status: str,
+        timestamp_unit: TimestampUnit,
     ) -> None:
-        shape = entry_shape(content_type, fields)
+        shape = with_time_digits(entry_shape(content_type, fields), _TIME_DIGITS[timestamp_unit])
         self._reader = RowReader(shape)
         self._keep_mismatches = keep_mismatches
         declared = {str(field["id"]): field for field in content_type.get("fields") or ()}
@@ -115,12 +128,14 @@ class RawColumns:
     """Each entry's JSON as served, with its metadata.
 
     :param version_status: `published` or `latest`, for the file's metadata.
+    :param timestamp_unit: of its times.
     """
 
-    def __init__(self, version_status: str) -> None:
+    def __init__(self, version_status: str, timestamp_unit: TimestampUnit) -> None:
+        self._time = Leaf("time", _TIME_DIGITS[timestamp_unit])
         texts = [pa.field(name, pa.string()) for name in ("id", "language", "content_type_id")]
         self.schema = pa.schema(
-            [*texts, pa.field("changed", _TIME), pa.field("entry", pa.string())],
+            [*texts, pa.field("changed", _arrow_type(self._time)), pa.field("entry", pa.string())],
             metadata={"contensis.versionStatus": version_status},
         )
 
@@ -128,7 +143,7 @@ class RawColumns:
         """Return entries as columns."""
         # A time that cannot be read is still in the JSON.
         changed = _leaf(
-            LeafNode(Leaf("time")), [meta.changed for meta in metas], lambda: range(len(metas)), "", {}
+            LeafNode(self._time), [meta.changed for meta in metas], lambda: range(len(metas)), "", {}
         )
         return pa.RecordBatch.from_arrays(
             [
@@ -153,6 +168,8 @@ def _field_metadata(field: Any) -> dict[str, str] | None:
 
 def _arrow_type(shape: Shape) -> pa.DataType:
     if isinstance(shape, Leaf):
+        if shape.kind == "time":
+            return pa.timestamp("us" if shape.scale == _TIME_DIGITS["us"] else "ns", "UTC")
         if shape.kind == "decimal" and shape.scale is not None:
             return pa.decimal128(_DECIMAL_DIGITS, shape.scale)
         return _TYPES.get(shape.kind, pa.string())
@@ -237,15 +254,22 @@ def _texts(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
 def _times(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     texts = pa.array(values, pa.string())
     least, greatest = compute.min_max(texts).as_py().values()
-    if least and (least < _FIRST_YEAR or greatest >= _END_YEAR):
+    first, end = _YEARS[arrow_type.unit]
+    if least and (least < first or greatest >= end):
         # Older versions of Arrow overflow silently.
-        raise ValueError("out of range for nanoseconds in 64 bits")
+        raise ValueError("out of range")
     try:
-        return texts.cast(arrow_type)
+        return _cast_times(texts, arrow_type)
     except pa.ArrowInvalid:
         # Some have no offset, which means UTC, or no time of day.
         texts = pa.array([value and f"{sort_key(value)}Z" for value in values], pa.string())
-        return texts.cast(arrow_type)
+        return _cast_times(texts, arrow_type)
+
+
+def _cast_times(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    if arrow_type.unit == "us":
+        texts = compute.replace_substring_regex(texts, _BEYOND_MICROSECONDS, r"\1")
+    return texts.cast(arrow_type)
 
 
 def _booleans(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
@@ -298,7 +322,7 @@ def _jsons(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     return pa.array(texts, arrow_type)
 
 
-_TYPES = {"boolean": pa.bool_(), "decimal": pa.float64(), "integer": pa.int64(), "time": _TIME}
+_TYPES = {"boolean": pa.bool_(), "decimal": pa.float64(), "integer": pa.int64()}
 _CONVERSIONS: dict[str, Callable[[Sequence[Any], pa.DataType], pa.Array]] = {
     "boolean": _booleans,
     "decimal": _decimals,

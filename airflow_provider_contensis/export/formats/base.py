@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.export.batch import EntryMeta
 
+TimestampUnit = Literal["us", "ns"]
 FileFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 
@@ -44,8 +45,10 @@ class FormatOptions:
     :param parquet_mode: Parquet: `typed` columns, or `raw`: id, language, change mark and JSON.
     :param on_type_mismatch: Parquet: what to do with a value that does not fit its declared type: `fail`,
         or `raw` to keep the entry's JSON in a column `_raw`.
+    :param timestamp_unit: Parquet: `us` cuts times to microseconds, `ns` keeps all digits.
     """
 
     escape_formulas: bool = False
     parquet_mode: Literal["typed", "raw"] = "typed"
     on_type_mismatch: Literal["fail", "raw"] = "fail"
+    timestamp_unit: TimestampUnit = "us"

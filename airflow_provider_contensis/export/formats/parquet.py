@@ -30,7 +30,7 @@ class ParquetWriter:
     :param sink: takes the bytes.
     :param content_types: the definitions of the content types whose entries will come; exactly one for
         typed columns.
-    :param options: `parquet_mode` and `on_type_mismatch` apply.
+    :param options: `parquet_mode`, `on_type_mismatch` and `timestamp_unit` apply.
     :param version_status: `published` or `latest`.
     :param fields: the field paths that were kept of each entry; None for all.
     :raises ConfigurationError: pyarrow is missing, or typed columns were asked for several content types.
@@ -56,13 +56,14 @@ class ParquetWriter:
             ) from error
         self._columns: RawColumns | TypedColumns
         if options.parquet_mode == "raw":
-            self._columns = RawColumns(version_status)
+            self._columns = RawColumns(version_status, options.timestamp_unit)
         elif len(content_types) == 1:
             self._columns = TypedColumns(
                 content_types[0],
                 fields=fields,
                 keep_mismatches=options.on_type_mismatch == "raw",
                 version_status=version_status,
+                timestamp_unit=options.timestamp_unit,
             )
         else:
             raise ConfigurationError(

@@ -28,7 +28,8 @@ _MOST_PLACES = 20
 class Leaf:
     """One value.
 
-    :param scale: decimal places that the definition allows; None for any number.
+    :param scale: of a decimal, the places that its definition allows; of a time, the digits of a second to
+        keep. None for any number.
     """
 
     kind: Kind
@@ -148,6 +149,19 @@ def entry_shape(content_type: ContentType, fields: Iterable[str] | None = None) 
     }
     shape = Record({**members, **COMPUTED})
     return shape if fields is None else _kept(shape, field_tree(fields))
+
+
+def with_time_digits(record: Record, digits: int) -> Record:
+    """Return a shape whose times keep so many digits of a second."""
+    return Record({name: _with_time_digits(shape, digits) for name, shape in record.members.items()})
+
+
+def _with_time_digits(shape: Shape, digits: int) -> Shape:
+    if isinstance(shape, Record):
+        return with_time_digits(shape, digits)
+    if isinstance(shape, Many):
+        return Many(_with_time_digits(shape.item, digits))
+    return Leaf("time", digits) if shape.kind == "time" else shape
 
 
 def _members(fields: Iterable[Field] | None) -> dict[str, Shape]:

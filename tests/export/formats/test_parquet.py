@@ -50,6 +50,8 @@ def write_parquet(
     fields: tuple[str, ...] | None = None,
     **options: Any,
 ) -> bytes:
+    """Write entries, by default with all digits of their times."""
+    options = {"timestamp_unit": "ns", **options}
     sink = MemorySink()
     writer = ParquetWriter(
         sink, [definition], FormatOptions(**options), version_status="published", fields=fields
@@ -153,6 +155,51 @@ def test_entries_in_one_file_read_as_in_separate_files() -> None:
 )
 def test_column_has_declared_type(name: str, arrow_type: str) -> None:
     assert str(read_table(write_parquet([])).schema.field(name).type) == arrow_type
+
+
+MOMENT = content_type("moment", [field("at", "dateTime"), field("span", "object", "dateRange")])
+
+
+@pytest.mark.parametrize(
+    ("served", "read"),
+    [
+        ("2031-03-30T10:15:10.7048498Z", "2031-03-30T10:15:10.704849+00:00"),
+        ("2031-03-30T10:15:10.70484Z", "2031-03-30T10:15:10.704840+00:00"),
+        ("2031-03-30T10:15:10.7048499", "2031-03-30T10:15:10.704849+00:00"),
+        ("2031-03-30T12:15:10.7048499+02:00", "2031-03-30T10:15:10.704849+00:00"),
+        ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999+00:00"),
+        ("2031-03-30", "2031-03-30T00:00:00+00:00"),
+        ("0001-01-01T00:00:00", "0001-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["typed", "raw"])
+def test_times_are_cut_to_microseconds_that_python_reads_without_pandas(
+    served: str, read: str, mode: str
+) -> None:
+    version = f'{{"created":"{served}","published":"{served}"}}'
+    sys_ = (
+        f'{{"id":"1","language":"en-GB","contentTypeId":"moment","dataFormat":"entry","version":{version}}}'
+    )
+    entry = f'{{"at":"{served}","span":{{"from":"{served}","to":null}},"sys":{sys_}}}'.encode()
+    sink = MemorySink()
+    writer = ParquetWriter(sink, [MOMENT], FormatOptions(parquet_mode=mode), version_status="published")  # type: ignore[arg-type]  # a literal
+    writer.write(raws([entry]), metas([entry]))
+    writer.close()
+    [row] = read_table(sink.content).to_pylist()
+    times = (
+        [row["changed"]]
+        if mode == "raw"
+        else [row["at"], row["span"]["from"], row["sys"]["version"]["published"]]
+    )
+    assert [time.isoformat() for time in times] == [read] * len(times)
+
+
+@pytest.mark.parametrize("mode", ["typed", "raw"])
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_every_time_has_the_chosen_unit(mode: str, unit: str) -> None:
+    schema = str(read_table(write_parquet([], timestamp_unit=unit, parquet_mode=mode)).schema)
+    assert set(re.findall(r"timestamp\[(\w+), tz=UTC\]", schema)) == {unit}
 
 
 def test_empty_object_is_not_null() -> None:
@@ -302,7 +349,9 @@ def test_raw_mode_keeps_json_as_served() -> None:
 
 def test_raw_mode_writes_modified_time_of_latest_versions() -> None:
     sink = MemorySink()
-    writer = ParquetWriter(sink, [], FormatOptions(parquet_mode="raw"), version_status="latest")
+    writer = ParquetWriter(
+        sink, [], FormatOptions(parquet_mode="raw", timestamp_unit="ns"), version_status="latest"
+    )
     writer.write(raws([FULL, ABSENT, ASSET]), metas([FULL, ABSENT, ASSET], "modified"))
     writer.close()
     changed = [row["changed"] for row in read_rows(sink.content)]
@@ -326,7 +375,7 @@ def test_bytes_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(parquet, "_GROUP_ROWS", 10)
     entries = ENTRIES * 4
     sink = MemorySink()
-    writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(), version_status="published")
+    writer = ParquetWriter(sink, [EVERY_TYPE], FormatOptions(timestamp_unit="ns"), version_status="published")
     for start in range(0, len(entries), 5):
         batch = entries[start : start + 5]
         writer.write(raws(batch), metas(batch))
