@@ -24,7 +24,7 @@ RETIRED_MANIFEST = "._manifest.json.retired"
 # Keeps other exports away meanwhile, if the storage has no locks of its own.
 LOCK = "._manifest.json.lock"
 
-_FORMATS = get_args(FileFormat)
+_FORMATS: dict[str, FileFormat] = {**{name: name for name in get_args(FileFormat)}, "ndjson": "jsonl"}
 _COMPRESSION_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}
 _COMPRESSIONS: dict[str, Compression] = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
 
@@ -115,17 +115,18 @@ class Destination:
             suffixes.pop()
         compression, file_format = given(compression), given(file_format)
         chosen = from_suffix if compression is None else one_of("compression", compression, _COMPRESSIONS)
-        named = None if file_format is None else one_of("file_format", file_format, FileFormat)
-        format_ = named or (suffixes[-1] if suffixes else "jsonl" if is_folder else "")
-        if format_ not in _FORMATS:
+        named = None if file_format is None else one_of("file_format", file_format, _FORMATS)
+        suffix = suffixes[-1] if suffixes else "jsonl" if is_folder else ""
+        format_ = named or _FORMATS.get(suffix)
+        if format_ is None:
             raise ConfigurationError(
-                f"Cannot tell the file format from destination {show_destination(destination)}: "
-                f"end it in .{', .'.join(_FORMATS)} (and .gz or .zst to compress), set file_format, "
-                "or end it in / for a folder."
+                f"Cannot tell the file format from destination {show_destination(destination)}: end it in "
+                f".{', .'.join(get_args(FileFormat))} (and .gz or .zst to compress), set file_format, or end "
+                "it in / for a folder."
             )
         if format_ == "parquet" and chosen:
             raise ConfigurationError("Parquet is compressed already: remove compression, and its suffix.")
-        return cls(url, is_folder, format_, chosen)  # type: ignore[arg-type]  # checked above
+        return cls(url, is_folder, format_, chosen)
 
     @property
     def is_local(self) -> bool:

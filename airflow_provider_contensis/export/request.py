@@ -65,6 +65,7 @@ class FormatArguments(TypedDict, total=False):
     """Choices within a file format."""
 
     escape_formulas: bool | str
+    bom: bool | str
     parquet_mode: Literal["typed", "raw"] | str
     on_type_mismatch: Literal["fail", "raw"] | str
     timestamp_unit: TimestampUnit | str
@@ -237,6 +238,7 @@ _READ_ARGUMENTS: dict[str, Parser] = {
 }
 _FORMAT_ARGUMENTS: dict[str, Parser] = {
     "escape_formulas": flag,
+    "bom": flag,
     "parquet_mode": _choice(Literal["typed", "raw"]),
     "on_type_mismatch": _choice(Literal["fail", "raw"]),
     "timestamp_unit": _choice(TimestampUnit),

@@ -79,6 +79,7 @@ class ContensisExportEntriesOperator(BaseOperator):
     :param file_format: `jsonl`, `json`, `csv` or `parquet`; None to take it from the suffix.
     :param compression: `gzip` or `zstd`; None to take it from the suffix.
     :param escape_formulas: CSV: put an apostrophe before text that a spreadsheet would run as a formula.
+    :param bom: CSV: begin with a byte order mark, by which Excel recognises UTF-8.
     :param parquet_mode: `typed`: columns from the content type; `raw`: id, language, change mark and JSON.
     :param on_type_mismatch: Parquet: `fail` if a value does not fit its declared type, or `raw` to keep the
         entry's JSON in a column `_raw`.
@@ -128,6 +129,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         file_format: FileFormat | str | None = None,
         compression: Compression | str | None = None,
         escape_formulas: bool | str = False,
+        bom: bool | str = False,
         parquet_mode: Literal["typed", "raw"] | str = "typed",
         on_type_mismatch: Literal["fail", "raw"] | str = "fail",
         timestamp_unit: TimestampUnit | str = "us",
@@ -156,6 +158,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         self.file_format = file_format
         self.compression = compression
         self.escape_formulas = escape_formulas
+        self.bom = bom
         self.parquet_mode = parquet_mode
         self.on_type_mismatch = on_type_mismatch
         self.timestamp_unit = timestamp_unit

@@ -18,6 +18,8 @@ from airflow_provider_contensis.export.destination import Destination
         ("/data/films.JSONL.GZ", "/data/films.JSONL.GZ", False, "jsonl", "gzip"),
         ("/data/films.csv.zst", "/data/films.csv.zst", False, "csv", "zstd"),
         ("/data/films.json", "/data/films.json", False, "json", None),
+        ("/data/films.ndjson", "/data/films.ndjson", False, "jsonl", None),
+        ("s3://bucket/films.NDJSON.gz", "s3://bucket/films.NDJSON.gz", False, "jsonl", "gzip"),
         ("/data/films.parquet", "/data/films.parquet", False, "parquet", None),
         ("/data/v1.2/films.2031.jsonl", "/data/v1.2/films.2031.jsonl", False, "jsonl", None),
         ("file:///data/my%20films.jsonl", "/data/my films.jsonl", False, "jsonl", None),
@@ -40,6 +42,7 @@ def test_suffix_determines_format_and_compression(
 def test_arguments_add_format_and_compression() -> None:
     parsed = Destination.from_arguments("/data/films", file_format=" JSONL ", compression="GZIP")
     assert (parsed.file_format, parsed.compression) == ("jsonl", "gzip")
+    assert Destination.from_arguments("/data/films", file_format="ndjson").file_format == "jsonl"
     folder = Destination.from_arguments("/data/", file_format="csv", compression="gz")
     assert folder.name_for("film") == "film.csv.gz"
 

@@ -42,6 +42,7 @@ class FormatOptions:
     """Choices within a file format.
 
     :param escape_formulas: CSV: put an apostrophe before text that a spreadsheet would run as a formula.
+    :param bom: CSV: begin with a byte order mark, by which Excel recognises UTF-8.
     :param parquet_mode: Parquet: `typed` columns, or `raw`: id, language, change mark and JSON.
     :param on_type_mismatch: Parquet: what to do with a value that does not fit its declared type: `fail`,
         or `raw` to keep the entry's JSON in a column `_raw`.
@@ -49,6 +50,7 @@ class FormatOptions:
     """
 
     escape_formulas: bool = False
+    bom: bool = False
     parquet_mode: Literal["typed", "raw"] = "typed"
     on_type_mismatch: Literal["fail", "raw"] = "fail"
     timestamp_unit: TimestampUnit = "us"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,11 @@ _PLAIN = {"": "", "null": "", "true": "true", "false": "false", "{}": "{}", "[]"
 
 
 class CsvWriter:
-    """Writes CSV according to RFC 4180, in UTF-8 without a byte order mark.
+    """Writes CSV according to RFC 4180, in UTF-8.
 
     :param sink: takes the bytes; it gets the header at once.
     :param content_types: the definitions of the content types whose entries will come.
-    :param options: `escape_formulas` applies.
+    :param options: `escape_formulas` and `bom` apply.
     :param fields: the field paths that were kept of each entry; None for all.
     """
 
@@ -59,6 +60,8 @@ class CsvWriter:
             paths = [path for path in paths if path != _WORKFLOW]
         # The columns of every entry come after the fields of all types; otherwise the order stays.
         self._paths = sorted(paths, key=lambda path: path.split(".")[0] in COMPUTED)
+        if options.bom:
+            sink.write(codecs.BOM_UTF8)
         sink.write(_lines([self._cells([name]) for name in [*self._paths, REST]]))
 
     @gc_paused()

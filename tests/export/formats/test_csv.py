@@ -76,6 +76,12 @@ def without_nulls(value: Any) -> Any:
     return {name: member for name, member in kept.items() if member not in (None, {})}
 
 
+def test_byte_order_mark_is_written_if_asked_for() -> None:
+    plain = write_csv([FULL], [EVERY_TYPE])
+    assert write_csv([FULL], [EVERY_TYPE], bom=True) == b"\xef\xbb\xbf" + plain
+    assert not plain.startswith(b"\xef\xbb\xbf")
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_every_value_is_in_its_column_or_in_rest(entry: bytes) -> None:
     (row,) = read_rows(write_csv([entry], [EVERY_TYPE]))
