@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import urllib3.connection
 import urllib3.connectionpool
 
+from airflow_provider_contensis.utils.text import duration
+
 if TYPE_CHECKING:
     import socket
 
@@ -64,7 +66,7 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if time.monotonic() > self._deadline:
-            raise DeadlineExceededError(f"An answer was still arriving after {self._seconds:g} seconds.")
+            raise DeadlineExceededError(f"An answer was still arriving after {duration(self._seconds)}.")
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from airflow_provider_contensis.exceptions import (
     RequestTimeoutError,
     TransportError,
 )
+from airflow_provider_contensis.utils.text import duration
 
 PROXY_LOGIN_REQUIRED = 407
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")  # the words of http.client
@@ -54,7 +55,7 @@ def translate(error: Exception, *, host: str, timeout: float) -> ContensisError:
     if exceeded := next((cause for cause in causes if isinstance(cause, DeadlineExceededError)), None):
         return RequestTimeoutError(str(exceeded))
     if isinstance(error, requests.Timeout) or caused_by(urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return RequestTimeoutError(f"{host} did not answer within {timeout:g} seconds.")
+        return RequestTimeoutError(f"{host} did not answer within {duration(timeout)}.")
     if caused_by(urllib3.exceptions.NameResolutionError, socket.gaierror):
         return HostUnreachableError(f"Cannot resolve the host name of {host}. Check the URL or alias.")
     if caused_by(ConnectionRefusedError):

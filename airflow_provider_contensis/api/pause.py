@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.api.responses import api_error_class
 from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.utils.text import duration
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.fork import ForkSafeEvent
@@ -43,7 +44,8 @@ class Pause:
         while (left := self._until - time.monotonic()) > 0:
             if left > self._max_seconds:
                 raise api_error_class(self._status)(
-                    f"The service answered {self._status} and asked to wait {left:.0f} more seconds.",
+                    f"The service answered {self._status} and asked to wait "
+                    f"{duration(round(left), 'more second')}.",
                     status_code=self._status,
                     retry_after=left,
                 )

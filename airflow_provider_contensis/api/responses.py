@@ -23,6 +23,7 @@ from airflow_provider_contensis.exceptions import (
     ValidationError,
 )
 from airflow_provider_contensis.utils.json import loads_json
+from airflow_provider_contensis.utils.text import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ def _advice(response: requests.Response, wait: float | None) -> str:
             "it does not exist, or the API key's role may not see it. Check the project id and the other ids."
         )
     if status == 429:
-        asked = "" if wait is None else f" It asks to wait {wait:g} seconds."
+        asked = "" if wait is None else f" It asks to wait {duration(wait)}."
         return f"too many calls.{asked}"
     return "the service failed." if status >= 500 else "the service does not accept the request."
 
@@ -209,7 +210,9 @@ def total_count(response: requests.Response) -> int:
     if type(total) is not int or not isinstance(items, list):
         raise unexpected(response, "a page of entries")
     if total < len(items):
-        raise InvalidResponseError(f"The service counts {total} entries but shows {len(items)} of them.")
+        raise InvalidResponseError(
+            f"The service counts {count(total, 'entry', 'entries')} but shows {len(items):,}."
+        )
     return total
 
 

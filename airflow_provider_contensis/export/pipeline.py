@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from contextlib import ExitStack
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
 from airflow_provider_contensis.export.fields import check_fields, field_tree, keep_fields
+from airflow_provider_contensis.export.formats import load_libraries
 from airflow_provider_contensis.export.results import ExportResult
 from airflow_provider_contensis.export.sinks import open_sink
 from airflow_provider_contensis.export.source import EntrySource
 from airflow_provider_contensis.export.storage.local import LocalStorage
+from airflow_provider_contensis.export.where import numbered_as_given
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -52,16 +55,18 @@ def export_entries(
     started, sent_before = time.monotonic(), client.requests_sent
     query = request.query
     log.info(
-        "Exporting %s entries of project %s (%s API) to %s",
+        "Exporting %s entries of project %s (%s API) to %s: %s",
         query.version_status,
         project_id,
         query.api,
         request.destination.url,
+        _describe(request),
     )
+    load_libraries(request.destination.file_format, request.destination.compression)
     source = EntrySource(client, project_id, query, request.options)
     root = root or request.destination.url
     kept = None if request.fields is None else field_tree(request.fields)
-    with ExitStack() as stack:
+    with ExitStack() as stack, numbered_as_given(query):
         checkpoint = stack.enter_context(
             Checkpoint(
                 request.destination,
@@ -74,6 +79,8 @@ def export_entries(
         plan = checkpoint.plan or source.plan()
         if request.fields is not None:
             check_fields(request.fields, plan.content_types)
+        asked_for_one = query.content_type_ids is not None and len(plan.content_types) == 1
+        only_type = plan.content_types[0]["id"] if asked_for_one else None
         sink = open_sink(request, plan, storage or LocalStorage(), root, owner=owner)
         stack.callback(sink.abort)
         checkpoint.begin(plan)
@@ -87,6 +94,7 @@ def export_entries(
                 request=request,
                 project_id=project_id,
                 files=sink.files,
+                content_type_id=only_type,
                 watermark=source.watermark,
                 requests=client.requests_sent - sent_before,
                 seconds=time.monotonic() - started,
@@ -115,3 +123,21 @@ def export_entries(
         done.seconds,
     )
     return done
+
+
+def _describe(request: ExportRequest) -> str:
+    """Return the whole query on one line."""
+    query = request.query
+    asked = {
+        "content types": ", ".join(query.content_type_ids or ["all"]),
+        "languages": ", ".join(query.languages or ["all"]),
+        "data format": query.data_format or "entry and asset",
+        "where": json.dumps(query.where) if query.where else "none",
+        "fields": ", ".join(request.fields or ["all"]),
+        query.change_mark: f"from {query.changed_from or 'the beginning'} to {query.changed_to or 'now'}",
+    }
+    if query.link_depth is not None:
+        asked["link depth"] = str(query.link_depth)
+    if query.field_link_depths is not None:
+        asked["field link depths"] = json.dumps(dict(query.field_link_depths))
+    return "; ".join(f"{name}: {value}" for name, value in asked.items())

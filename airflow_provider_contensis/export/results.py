@@ -82,6 +82,7 @@ class ExportResult:
     """The result of an export of entries.
 
     :param files: by content type; None for a single file with all of them.
+    :param content_type_id: the one that was asked for, if it was one; a single file holds no other.
     :param watermark: the greatest change mark exported, as served; `changed_from` if there is none.
     :param requests: number of HTTP requests.
     :param seconds: from the first request to the commit.
@@ -90,6 +91,7 @@ class ExportResult:
     request: ExportRequest
     project_id: str
     files: dict[str | None, WrittenFile]
+    content_type_id: str | None
     watermark: str | None
     requests: int
     seconds: float
@@ -107,7 +109,7 @@ class ExportResult:
             "files": [
                 {
                     "path": file.path,
-                    "content_type_id": content_type_id,
+                    "content_type_id": content_type_id or self.content_type_id,
                     "rows": file.rows,
                     "bytes": file.bytes,
                     "sha256": file.sha256,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.exceptions import ConfigurationError, ValidationError
 from airflow_provider_contensis.export.arguments import did_you_mean
 from airflow_provider_contensis.export.table.columns import LINK, Leaf, Many, entry_shape
 
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_contensis.api.resources import Clause, ContentType
+    from airflow_provider_contensis.export.model import EntryQuery
     from airflow_provider_contensis.export.table.columns import Shape
 
 # Fields that can be searched but are not returned (docs/contensis-api.md, "Search").
 _SEARCH_ONLY = ("*", "searchContent", "_searchContent")
 _SHOWN = 20
+_CLAUSE = re.compile(r"(where\[)(\d+)\]", re.IGNORECASE)
 
 
 def check_where(clauses: Iterable[Clause], content_types: Sequence[ContentType]) -> None:
@@ -39,6 +43,27 @@ def check_where(clauses: Iterable[Clause], content_types: Sequence[ContentType])
             f"where contains the field {path!r}, which does not exist.{did_you_mean(path, known)} "
             f"Available: {', '.join(names[:_SHOWN])}{more}."
         )
+
+
+@contextmanager
+def numbered_as_given(query: EntryQuery) -> Iterator[None]:
+    """Let errors of the service name clauses by their place in the query's `where`.
+
+    Searches put clauses of their own before and behind them.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = len(query.clauses(language="", content_type={})) - len(query.where)
+        first -= sum(bound is not None for bound in (query.changed_from, query.changed_to))
+
+        def renumbered(match: re.Match[str]) -> str:
+            number = int(match[2]) - first
+            return f"{match[1]}{number}]" if 0 <= number < len(query.where) else match[0]
+
+        error.message = _CLAUSE.sub(renumbered, error.message)
+        error.args = (error.message,)
+        raise
 
 
 def _fields(value: Any) -> Iterator[str]:

@@ -285,6 +285,7 @@ class ContensisHook(BaseHook):
         :param data_format: `entry`, `asset`, or None for both.
         :param where: further search clauses, as the API writes them.
         :param changed_from: ISO time, inclusive, compared with the time of publishing (`latest`: saving).
+            Without an offset it is UTC.
         :param changed_to: ISO time, exclusive.
         :param api: `management` or `delivery`.
         :param link_depth: levels of links that the Delivery API resolves, 0 to 10.
@@ -297,6 +298,7 @@ class ContensisHook(BaseHook):
         """
         from airflow_provider_contensis.export.request import entry_query, read_options
         from airflow_provider_contensis.export.source import EntrySource
+        from airflow_provider_contensis.export.where import numbered_as_given
         from airflow_provider_contensis.utils.json import loads_json
 
         query = entry_query(
@@ -313,12 +315,15 @@ class ContensisHook(BaseHook):
         )
         options = read_options(page_size=page_size, max_concurrent_requests=max_concurrent_requests)
         source = EntrySource(self.client, project_id or self.project_id, query, options)
-        for batch in source.read(source.plan()):
-            for entry in batch.entries:
-                try:
-                    yield loads_json(bytes(entry))
-                except ValueError:
-                    raise InvalidResponseError("An entry contains JSON that Python cannot read.") from None
+        with numbered_as_given(query):
+            for batch in source.read(source.plan()):
+                for entry in batch.entries:
+                    try:
+                        yield loads_json(bytes(entry))
+                    except ValueError:
+                        raise InvalidResponseError(
+                            "An entry contains JSON that Python cannot read."
+                        ) from None
 
 
 def _client(settings: ConnectionSettings, *, for_test: bool = False) -> ContensisClient:

@@ -71,6 +71,7 @@ class ContensisExportEntriesOperator(BaseOperator):
     :param fields: field paths to keep, such as `title` or `sys.version`; None for whole entries.
         `sys.id`, `sys.language` and `sys.contentTypeId` are always kept.
     :param changed_from: ISO time, inclusive: only entries published since then (`latest`: saved since then).
+        Without an offset it is UTC.
     :param changed_to: ISO time, exclusive.
     :param api: `management` or `delivery`.
     :param link_depth: levels of links that the Delivery API resolves, 0 to 10.

@@ -39,6 +39,12 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def duration(seconds: float, noun: str = "second") -> str:
+    """Return a time such as `1 second` or `0.2 seconds`."""
+    text = f"{seconds:g}"
+    return f"{text} {noun}{'' if text == '1' else 's'}"
+
+
 def long_enough_to_hide(values: Iterable[str]) -> tuple[str, ...]:
     """Return the values that may be secrets; hiding a short one would hide parts of ordinary words."""
     return tuple(value for value in values if len(value) >= _SHORTEST_SECRET)

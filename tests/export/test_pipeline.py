@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_contensis.export import progress as progress_module
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.export.source import EntrySource
+from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import (
     Catalogue,
     Faults,
@@ -164,8 +166,100 @@ class TestExport:
         ):
             assert message in caplog.text
 
+    def test_first_line_of_log_is_the_whole_query(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            result = export(
+                iso_sandbox,
+                content_type_id="currency",
+                language=["cy", "fr"],
+                where=[{"field": "name", "exists": True}],
+                fields="name",
+                changed_from="2020-01-01T02:00:00+02:00",
+                changed_to="2099-01-01 12:00",
+            )
+        destination = result.request.destination.url
+        assert caplog.messages[0] == (
+            "Exporting published entries of project isoCodes (management API) to "
+            f"{destination}: content types: currency; languages: cy, fr; data format: entry; "
+            'where: [{"field": "name", "exists": true}]; fields: name; '
+            "published: from 2020-01-01T00:00:00Z to 2099-01-01T12:00:00Z"
+        )
+
+    def test_first_line_of_log_describes_an_open_query(
+        self,
+        small_catalogue: Catalogue,
+        export: Callable[..., ExportResult],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox, caplog.at_level(logging.INFO):
+            export(
+                sandbox,
+                data_format=None,
+                version_status="published",
+                api="delivery",
+                link_depth=1,
+                field_link_depths={"director": 2},
+            )
+        assert caplog.messages[0].endswith(
+            ": content types: all; languages: all; data format: entry and asset; where: none; fields: all; "
+            'published: from the beginning to now; link depth: 1; field link depths: {"director": 2}'
+        )
+
+    @pytest.mark.parametrize(
+        ("asked", "found"), [("CURRENCY", "currency"), (["currency", "language"], None), (None, None)]
+    )
+    def test_file_names_the_content_type_that_was_asked_for(
+        self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], asked: Any, found: str | None
+    ) -> None:
+        [file] = export(iso_sandbox, content_type_id=asked, language="cy").as_dict()["files"]
+        assert file["content_type_id"] == found
+
+    @pytest.mark.parametrize(
+        ("name", "library", "words"),
+        [
+            ("x.parquet", "pyarrow", r"Parquet needs pyarrow: pip install '.*\[parquet\]'"),
+            ("x.jsonl.zst", "zstandard", r"compression zstd needs zstandard: pip install '.*\[zstd\]'"),
+        ],
+    )
+    def test_missing_library_is_reported_before_anything_is_asked(
+        self,
+        small_catalogue: Catalogue,
+        export: Callable[..., ExportResult],
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        library: str,
+        words: str,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, library, None)
+        with Sandbox(small_catalogue) as sandbox:
+            with pytest.raises(errors.ConfigurationError, match=words):
+                export(sandbox, name, content_type_id="film")
+            assert sandbox.count() == 0
+
 
 class TestQuery:
+    @pytest.mark.parametrize("number", [0, 1])
+    @pytest.mark.parametrize("changed", [{}, {"changed_from": "2000-01-01", "changed_to": "2099-01-01"}])
+    def test_rejected_clause_is_named_by_its_place_among_those_given(
+        self,
+        iso_sandbox: Sandbox,
+        export: Callable[..., ExportResult],
+        connect: Callable[[Sandbox], None],
+        number: int,
+        changed: dict[str, str],
+    ) -> None:
+        where: list[dict[str, Any]] = [{"field": "name", "exists": True}] * 2
+        where[number] = {"field": "name", "greaterThen": 90}
+        connect(iso_sandbox)
+        for read in (
+            lambda: export(iso_sandbox, content_type_id="currency", where=where, **changed),
+            lambda: list(ContensisHook().iter_entries(content_type_id="currency", where=where, **changed)),  # type: ignore[arg-type]  # times
+        ):
+            with pytest.raises(errors.ValidationError, match=rf"where\[{number}\].*'greaterThen'"):
+                read()
+
     def where(self, iso_sandbox: Sandbox, status: Any, **tests: Any) -> list[bytes]:
         rows = iso_sandbox.catalogue.entries(status)
         return sorted(row for row in rows if all(test(json.loads(row)) for test in tests.values()))

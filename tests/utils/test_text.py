@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_contensis.exceptions import ContensisError
-from airflow_provider_contensis.utils.text import as_text, show
+from airflow_provider_contensis.utils.text import as_text, count, duration, show
 
 HUGE = 10**5_000
 
@@ -29,3 +29,10 @@ def test_any_value_can_be_shown() -> None:
     assert show(HUGE) == as_text(HUGE) == "<int>"
     assert show(deep) == as_text(deep) == "<list>"
     assert len(show("a" * 10_000)) < 300
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert (count(1, "window"), count(2_000, "window")) == ("1 window", "2,000 windows")
+    assert (count(1, "entry", "entries"), count(0, "entry", "entries")) == ("1 entry", "0 entries")
+    assert (duration(1), duration(1.0), duration(0.2)) == ("1 second", "1 second", "0.2 seconds")
+    assert duration(1, "more second") == "1 more second"

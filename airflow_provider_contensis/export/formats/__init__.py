@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_contensis.api.resources import ContentType
+    from airflow_provider_contensis.export.destination import Compression
     from airflow_provider_contensis.export.formats.base import (
         ByteSink,
         EntryWriter,
         FileFormat,
         FormatOptions,
     )
+
+
+_LIBRARIES = {"parquet": ("Parquet", "pyarrow", "parquet"), "zstd": ("compression zstd", "zstandard", "zstd")}
+
+
+def load_libraries(file_format: FileFormat, compression: Compression | None) -> None:
+    """Import the library that a format or a compression needs.
+
+    :raises ConfigurationError: it is missing.
+    """
+    for choice in (file_format, compression):
+        if choice in _LIBRARIES:
+            what, library, extra = _LIBRARIES[choice]
+            try:
+                import_module(library)
+            except ImportError:
+                raise ConfigurationError(
+                    f"{what} needs {library}: pip install 'airflow-provider-contensis[{extra}]'."
+                ) from None
 
 
 def open_writer(

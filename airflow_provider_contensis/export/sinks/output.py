@@ -7,7 +7,6 @@ import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.formats import open_writer
 from airflow_provider_contensis.export.results import WrittenFile
 from airflow_provider_contensis.export.storage.base import translate_storage_errors
@@ -178,12 +177,8 @@ def _compressor(compression: Compression | None, sink: _Digest) -> Any:
         # Without a name and a time, the result depends on the content alone.
         return gzip.GzipFile("", "wb", _GZIP_LEVEL, cast("IO[bytes]", sink), mtime=0)
     if compression == "zstd":
-        try:
-            import zstandard
-        except ImportError:
-            raise ConfigurationError(
-                "compression zstd needs zstandard: pip install 'airflow-provider-contensis[zstd]'."
-            ) from None
+        import zstandard
+
         return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).stream_writer(
             cast("IO[bytes]", sink), closefd=False
         )
