@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DEFAULT_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 DEFAULT_TIMEOUT = 60.0
 _MAX_SECONDS = 86_400
-_EXTRA_FIELDS = ("project_id", "proxies", "retry_seconds", "scopes", "timeout", "verify", "headers")
+KNOWN_FIELDS = ("project_id", "proxies", "retry_seconds", "scopes", "timeout", "verify", "headers")
 # Set by each request.
 _OWN_HEADERS = {
     "accept",
@@ -54,6 +54,7 @@ class ConnectionSettings:
     :param verify: True, False, or the path of a CA bundle.
     :param proxies: as in requests.
     :param headers: sent with every request; never shown.
+    :param unknown_fields: names in the extra that are not known, and have no effect.
     """
 
     root_url: str
@@ -66,6 +67,7 @@ class ConnectionSettings:
     verify: bool | str
     proxies: Mapping[str, str]
     headers: Mapping[str, str] = field(default_factory=dict)
+    unknown_fields: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Show the environment and the key; not the secret, nor proxies and headers, which may hold one."""
@@ -104,6 +106,7 @@ class ConnectionSettings:
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
             headers=_headers(extra.get("headers")),
+            unknown_fields=_unknown(extra),
         )
 
 
@@ -122,13 +125,19 @@ def _extra(connection: Connection) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError("The connection's extra is not a JSON object.")
-    if unknown := sorted(set(extra).difference(_EXTRA_FIELDS)):
+    if unknown := _unknown(extra):
         log.warning(
             "The connection's extra contains unknown fields: %s. Known fields: %s",
             ", ".join(unknown),
-            ", ".join(_EXTRA_FIELDS),
+            ", ".join(KNOWN_FIELDS),
         )
-    return {name: value for name, value in extra.items() if value not in (None, "")}
+    return {
+        name: value for name, value in extra.items() if name not in KNOWN_FIELDS or value not in (None, "")
+    }
+
+
+def _unknown(extra: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(set(extra).difference(KNOWN_FIELDS)))
 
 
 def _text(field: str, value: object) -> str | None:

@@ -7,13 +7,15 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.api.claims import granted_scopes
+from airflow_provider_contensis.connection import KNOWN_FIELDS
 from airflow_provider_contensis.exceptions import (
     ContensisError,
     InvalidResponseError,
     NotFoundError,
     TransportError,
 )
-from airflow_provider_contensis.utils.text import count, single_line
+from airflow_provider_contensis.export.arguments import did_you_mean
+from airflow_provider_contensis.utils.text import count, show, single_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,34 +30,41 @@ _SECONDS = 9.0
 _ASSIGN = "assign it to a role of the project in Contensis"
 
 
-def check(client: ContensisClient, *, project_id: str | None) -> tuple[bool, str]:
+def check(
+    client: ContensisClient, *, project_id: str | None, unknown_fields: Sequence[str] = ()
+) -> tuple[bool, str]:
     """Test a connection: host, identity provider, project, entries.
 
     :param client: without retries, and with a short deadline for answers; it is closed at the end.
     :param project_id: the project to read; None for the first that the API key can see.
-    :return: whether an authenticated read succeeded, and the stages passed, without any secret.
+    :param unknown_fields: names in the connection's extra that have no effect.
+    :return: whether an authenticated read succeeded; the result, and the stages passed, without any secret.
     """
     with closing(client):
-        return _Check(client, project_id).run()
+        return _Check(client, project_id, unknown_fields).run()
 
 
 class _Check:
-    def __init__(self, client: ContensisClient, project_id: str | None) -> None:
+    def __init__(
+        self, client: ContensisClient, project_id: str | None, unknown_fields: Sequence[str]
+    ) -> None:
         self._client = client
         self._project_id = project_id
         self._deadline = time.monotonic() + _SECONDS
         self._timeout = client.session.timeout
+        self._notes = [_misspelt(name) for name in unknown_fields]
         self._passed: list[str] = []
 
     def run(self) -> tuple[bool, str]:
+        # The result first: Airflow shows the message for five seconds.
         try:
             self._token()
-            self._entries(self._project())
+            result = self._entries(self._project())
         except ContensisError as error:
-            # The reason first: Airflow shows the message for five seconds.
-            worked = f" Passed: {'; '.join(self._passed)}." if self._passed else ""
-            return False, single_line(f"{str(error).rstrip('.')}.{worked}")
-        return True, single_line(f"{'; '.join(['The form is complete', *self._passed])}.")
+            passed = [f"Passed: {'; '.join(self._passed)}."] if self._passed else []
+            return False, single_line(" ".join([f"{str(error).rstrip('.')}.", *self._notes, *passed]))
+        passed = [f"{'; '.join(['The form is complete', *self._passed])}."]
+        return True, single_line(" ".join([f"OK: {result}.", *self._notes, *passed]))
 
     def _token(self) -> None:
         self._hurry()
@@ -76,8 +85,9 @@ class _Check:
             if not projects:
                 raise ContensisError(f"The API key cannot see any project: {_ASSIGN}.")
             project = projects[0]
-            self._passed.append(
-                f"no default project: set project_id in every task (the key can see {_ids(projects)})"
+            self._notes.append(
+                "'Project' is empty, so there is no default project: set project_id in every task "
+                f"(the key can see {_ids(projects)})."
             )
         self._passed.append(f"project '{project.get('id')}' ({project.get('name')}) can be read")
         return project
@@ -91,7 +101,8 @@ class _Check:
         seen = f"it can see {_ids(projects)}" if projects else f"it cannot see any: {_ASSIGN}"
         raise ContensisError(f"'Project' is '{project_id}', which the API key cannot see; {seen}.")
 
-    def _entries(self, project: Project) -> None:
+    def _entries(self, project: Project) -> str:
+        """Return the result: what there is to read."""
         self._hurry()
         language = project.get("primaryLanguage")
         where: list[Clause] = [
@@ -100,13 +111,19 @@ class _Check:
             {"field": "sys.dataFormat", "equalTo": "entry"},
         ]
         total = self._client.count_entries(str(project.get("id")), where)
-        self._passed.append(f"it has {count(total, 'published entry', 'published entries')} in {language}")
         if total == 0:
-            self._passed.append("if you expected entries, check the API key's role")
+            self._notes.append("If you expected entries, check the API key's role.")
+        entries = count(total, "published entry", "published entries")
+        return f"project {project.get('id')}, {entries} in {language}"
 
     def _hurry(self) -> None:
         left = max(0.5, self._deadline - time.monotonic())
         self._client.session.timeout = min(self._timeout, left)
+
+
+def _misspelt(name: str) -> str:
+    known = did_you_mean(name, KNOWN_FIELDS) or f" Known fields: {', '.join(KNOWN_FIELDS)}."
+    return f"The extra field {show(name)} is unknown and has no effect.{known}"
 
 
 def _ids(projects: Sequence[Project]) -> str:

@@ -16,7 +16,8 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-contensis",
         "name": "Contensis",
-        "description": "Exports of the `Contensis CMS <https://www.contensis.com/>`__, complete and exact.",
+        # Airflow takes out the marks of a link, and makes one of an address up to the next space.
+        "description": "Complete and exact exports of the Contensis CMS: https://www.contensis.com/",
         "versions": [__version__],
         "integrations": [
             {

@@ -106,7 +106,7 @@ def line_to_show(line: str) -> str | None:
     """Return the part of a log line to print: a task, a line of this provider, or an error."""
     if match := re.search(r"running task <TaskInstance: \w+\.(\w+) ", line):
         return f"task {match[1]}"
-    if match := re.search(r"Returned value was: (The form is complete.*?\.)\s+\[", line):
+    if match := re.search(r"Returned value was: (OK: .*?\.)\s+\[", line):
         return f"  {match[1]}"
     if match := re.match(r"\S+ \[\w+ *\] (.*?) +\[airflow_provider_contensis", line):
         return f"  {match[1]}"

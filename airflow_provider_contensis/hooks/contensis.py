@@ -130,7 +130,11 @@ class ContensisHook(BaseHook):
             return False, str(error)
         except Exception as error:  # noqa: BLE001 - the API server shows what is returned, not what is raised
             return False, f"The connection could not be read: {type(error).__name__}."
-        return check(_client(settings, for_test=True), project_id=self._project_id or settings.project_id)
+        return check(
+            _client(settings, for_test=True),
+            project_id=self._project_id or settings.project_id,
+            unknown_fields=settings.unknown_fields,
+        )
 
     # --- calls --------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -140,6 +141,8 @@ class TestTestButton:
     def test_success_message_lists_stages(self, hook: ContensisHook, iso_sandbox: Sandbox) -> None:
         ok, message = hook.test_connection()
         assert ok, message
+        entries = len(iso_sandbox.catalogue.entries("published", language="en-GB"))
+        assert message.startswith(f"OK: project isoCodes, {entries:,} published entries in en-GB. ")
         for stage in (
             "The form is complete",
             f"{iso_sandbox.url} answers",
@@ -172,7 +175,41 @@ class TestTestButton:
         connect(iso_sandbox, {"project_id": ""})
         ok, message = ContensisHook().test_connection()
         assert ok
-        assert "no default project: set project_id in every task (the key can see isoCodes)" in message
+        assert re.match(
+            r"OK: project isoCodes, [\d,]+ published entries in en-GB\. 'Project' is empty, so there is no "
+            r"default project: set project_id in every task \(the key can see isoCodes\)\. The form is ",
+            message,
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "note"),
+        [
+            ("project", "The extra field 'project' is unknown and has no effect. Did you mean 'project_id'?"),
+            ("colour", "The extra field 'colour' is unknown and has no effect. Known fields: project_id,"),
+        ],
+    )
+    def test_message_names_misspelt_extra(
+        self, iso_sandbox: Sandbox, connect: Callable[..., None], name: str, note: str
+    ) -> None:
+        connect(iso_sandbox, {name: "isoCodes"})
+        ok, message = ContensisHook().test_connection()
+        assert ok
+        assert message.startswith("OK: project isoCodes, ")
+        assert note in message
+        connect(iso_sandbox, {name: "", "project_id": "another"})
+        ok, message = ContensisHook().test_connection()
+        assert not ok
+        assert message.startswith("'Project' is 'another'")
+        assert note in message
+
+    def test_message_names_the_scope_that_the_token_lacks(
+        self, iso_sandbox: Sandbox, connect: Callable[..., None]
+    ) -> None:
+        connect(iso_sandbox, {"scopes": "Project_Read ContentType_Read"})
+        ok, message = ContensisHook().test_connection()
+        assert not ok
+        assert "the access token lacks the scope Entry_Read." in message
+        assert "role" not in message
 
     def test_each_cause_of_failure_has_its_own_message(
         self,

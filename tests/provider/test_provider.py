@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
@@ -55,6 +56,13 @@ def test_entry_point_names_distribution() -> None:
     ]
     assert entry_point.load()() == get_provider_info()
     assert get_provider_info()["package-name"] == distribution("airflow-provider-contensis").name
+
+
+def test_providers_page_links_to_what_the_description_says() -> None:
+    """Airflow 3 takes out the marks of reStructuredText, and makes a link of what looks like an address."""
+    shown = re.sub("[`_<>]", "", get_provider_info()["description"].strip(" \n."))
+    links = re.findall(r"https?://[\w.-]+(?:\.?:[\w.-]+)*(?:[#/?][\w!#$%&'()*+,./:;=?@[\]~-]*)?", shown)
+    assert links == ["https://www.contensis.com/"]
 
 
 def test_paths_in_provider_info_can_be_imported() -> None:
