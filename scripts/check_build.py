@@ -54,10 +54,19 @@ def check_contents() -> None:
     package = {name for name in tracked if name.startswith(f"{PACKAGE}/")}
     with ZipFile(WHEEL) as wheel:
         in_wheel = set(wheel.namelist())
+        examples = {
+            f"{PACKAGE}/example_dags/{path.name}": path.read_bytes()
+            for path in ROOT.glob("dags_examples/*.py")
+        }
+        expect(
+            all(wheel.read(name) == content for name, content in examples.items() if name in in_wheel),
+            "the examples in the wheel are those in dags_examples/",
+        )
     about = f"{NAME}.dist-info"
     expect_files(
         in_wheel,
         package
+        | set(examples)
         | {f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
         | {f"{about}/licenses/LICENSE"},
     )

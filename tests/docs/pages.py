@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+EXAMPLES = sorted(ROOT.glob("dags_examples/*.py"))
 
 _FENCED = re.compile(r"^```(\w*)(?: title=\"(.+?)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -34,9 +35,10 @@ class Block(NamedTuple):
     text: str
 
     @property
-    def is_included(self) -> bool:
-        """Whether it only names a file, which mkdocs includes."""
-        return self.text.startswith("--8<--")
+    def example(self) -> Path | None:
+        """The file in dags_examples/ with the same DAG, if there is one."""
+        found = re.search(r'dag_id="(\w+)"', self.text)
+        return next((path for path in EXAMPLES if found and found[0] in path.read_text()), None)
 
     @property
     def is_test(self) -> bool:
@@ -76,8 +78,8 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def each(chosen: Callable[[Block], bool]) -> pytest.MarkDecorator:
-    """Run a test for each chosen block, named by its file and line."""
-    found = [block for block in BLOCKS if chosen(block)]
+    """Run a test for each chosen block, named by its file and line; once for blocks that are the same."""
+    found = list({(block.title, block.text): block for block in reversed(BLOCKS) if chosen(block)}.values())
     assert found
     names = [f"{block.page.relative_to(ROOT)}:{block.line}" for block in found]
     return pytest.mark.parametrize("block", found, ids=names)

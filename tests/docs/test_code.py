@@ -49,7 +49,7 @@ def pasted(block: Block) -> str:
 
 
 def is_python(block: Block) -> bool:
-    return block.language == "python" and not block.is_included and block.title is None
+    return block.language == "python" and block.example is None and block.title is None
 
 
 def is_plain(block: Block) -> bool:
@@ -123,12 +123,12 @@ def test_only_sandbox_page_shows_files() -> None:
     assert {block.page for block in BLOCKS if block.title} == {DOCS / "sandbox.md"}
 
 
-@each(lambda block: block.is_included)
-def test_included_example_is_run_by_tests(block: Block) -> None:
-    [name] = re.findall(r'^--8<-- "dags_examples/(\w+\.py)"\n$', block.text)
-    assert (ROOT / "dags_examples" / name).exists()
+@each(lambda block: block.example is not None)
+def test_shown_example_is_the_file_that_tests_run(block: Block) -> None:
+    assert block.example
+    assert block.text == block.example.read_text(), f"copy {block.example} into {block.page}"
     runs = (ROOT / "tests" / "provider" / module for module in ("test_dag_run.py", "test_s3.py"))
-    assert any(name in module.read_text() for module in runs)
+    assert any(block.example.name in module.read_text() for module in runs)
 
 
 @each(lambda block: "export AIRFLOW_CONN_" in block.text)

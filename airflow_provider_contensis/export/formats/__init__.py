@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     )
 
 
-_LIBRARIES = {"parquet": ("Parquet", "pyarrow", "parquet"), "zstd": ("compression zstd", "zstandard", "zstd")}
+_LIBRARIES = {
+    "parquet": ("pyarrow", "Parquet needs pyarrow: pip install 'airflow-provider-contensis[parquet]'."),
+    "zstd": (
+        "zstandard",
+        "compression zstd needs zstandard: pip install 'airflow-provider-contensis[zstd]'.",
+    ),
+}
 
 
 def load_libraries(file_format: FileFormat, compression: Compression | None) -> None:
@@ -30,13 +36,11 @@ def load_libraries(file_format: FileFormat, compression: Compression | None) -> 
     """
     for choice in (file_format, compression):
         if choice in _LIBRARIES:
-            what, library, extra = _LIBRARIES[choice]
+            library, message = _LIBRARIES[choice]
             try:
                 import_module(library)
             except ImportError:
-                raise ConfigurationError(
-                    f"{what} needs {library}: pip install 'airflow-provider-contensis[{extra}]'."
-                ) from None
+                raise ConfigurationError(message) from None
 
 
 def open_writer(
