@@ -54,12 +54,12 @@ def numbered_as_given(query: EntryQuery) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        first = len(query.clauses(language="", content_type={})) - len(query.where)
-        first -= sum(bound is not None for bound in (query.changed_from, query.changed_to))
+        places = {id(clause): number for number, clause in enumerate(query.where)}
+        sent = query.window((), ()).query
 
         def renumbered(match: re.Match[str]) -> str:
-            number = int(match[2]) - first
-            return f"{match[1]}{number}]" if 0 <= number < len(query.where) else match[0]
+            clause = sent[int(match[2])] if int(match[2]) < len(sent) else None
+            return f"{match[1]}{places[id(clause)]}]" if id(clause) in places else match[0]
 
         error.message = _CLAUSE.sub(renumbered, error.message)
         error.args = (error.message,)

@@ -136,6 +136,8 @@ def test_hook_reads_exported_connection(block: Block, monkeypatch: pytest.Monkey
     line = bash(f'{block.text}\nprintf %s "$AIRFLOW_CONN_CONTENSIS_DEFAULT"')
     monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", line)
     assert ContensisHook().settings == SETTINGS
+    # Without a port, Airflow 3.3.1 and 3.3.2 refuse to test a connection.
+    assert ContensisHook.get_connection("contensis_default").port == 443
 
 
 @each(lambda block: "airflow connections add" in block.text)
@@ -146,7 +148,7 @@ def test_hook_reads_added_connection(
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     bash(block.text)
     [connection] = no_connections()
-    assert connection.conn_id == "contensis_default"
+    assert (connection.conn_id, connection.port) == ("contensis_default", 443)
     assert ConnectionSettings.from_connection(connection) == SETTINGS
 
 
