@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import ContentType, Entry, Project, SearchPage
 
-# The scope that a call needs, by a part of its path (docs/contensis-api.md, "Scopes").
+# The scope that a call needs, by what it asks for (docs/contensis-api.md, "Scopes").
 _SCOPES = {"entries": "Entry_Read", "contenttypes": "ContentType_Read", "projects": "Project_Read"}
 # Statuses by which a firewall, too, refuses a call.
 REFUSALS = frozenset({401, 403, 405, 406, 451, 511})
@@ -162,8 +162,9 @@ def _advice(response: requests.Response, wait: float | None) -> str:
 def _missing_scope(response: requests.Response) -> str | None:
     """Return the scope that a call needs and its token lacks; None if neither is known to be missing."""
     scopes = granted_scopes(_sent_token(response))
-    path = response.request.path_url.lower()
-    needed = next((scope for part, scope in _SCOPES.items() if f"/{part}" in path), None)
+    # /api/management/projects/{project}/entries/…
+    parts = response.request.path_url.partition("?")[0].lower().strip("/").split("/")
+    needed = _SCOPES.get(parts[4] if len(parts) > 4 else "projects")
     return needed if scopes and needed not in scopes else None
 
 
