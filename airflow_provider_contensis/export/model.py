@@ -19,8 +19,8 @@ HEX_DIGITS = "0123456789abcdef"
 
 _MAX_PREFIX = 8
 
-# The time in `sys.version` at which an entry last changed.
-ChangeMark = Literal["published", "modified"]
+# The time in `sys.version` at which an entry last changed; `either` is the later of both.
+ChangeMark = Literal["published", "modified", "either"]
 # Content types and languages.
 Kinds = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -39,6 +39,8 @@ class EntryQuery:
     :param api: `management` or `delivery`.
     :param link_depth: levels of links that the Delivery API resolves.
     :param field_link_depths: the same for single field paths.
+    :param for_copy: whether the answer updates a copy, which must not miss a change: publishing counts as a
+        change of latest entries, and entries that hide their change mark always match.
     """
 
     content_type_ids: tuple[str, ...] | None = None
@@ -51,6 +53,7 @@ class EntryQuery:
     api: Api = "management"
     link_depth: int | None = None
     field_link_depths: Mapping[str, int] | None = None
+    for_copy: bool = False
 
     @property
     def change_mark(self) -> ChangeMark:
@@ -58,7 +61,9 @@ class EntryQuery:
 
         Publishing does not move `modified` (docs/contensis-api.md, "Versions and times").
         """
-        return "published" if self.version_status == "published" else "modified"
+        if self.version_status == "published":
+            return "published"
+        return "either" if self.for_copy else "modified"
 
     def window(
         self,
@@ -92,11 +97,17 @@ class EntryQuery:
             _one_of("sys.dataFormat", [self.data_format] if self.data_format else get_args(DataFormat)),
             *self.where,
         ]
-        change_field = f"sys.version.{self.change_mark}"
+        names = ("modified", "published") if self.change_mark == "either" else (self.change_mark,)
+        change_fields = [f"sys.version.{name}" for name in names]
         if self.changed_from is not None:
-            clauses.append({"field": change_field, "greaterThanOrEqualTo": self.changed_from})
+            since: list[Clause] = [
+                {"field": field, "greaterThanOrEqualTo": self.changed_from} for field in change_fields
+            ]
+            if self.for_copy and self.api == "delivery":  # only the Delivery API hides change marks
+                since.append({"field": change_fields[0], "exists": False})
+            clauses.append(since[0] if len(since) == 1 else {"or": since})
         if self.changed_to is not None:
-            clauses.append({"field": change_field, "lessThan": self.changed_to})
+            clauses.append({"field": change_fields[0], "lessThan": self.changed_to})
         return tuple(clauses)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.batch import Batch, EntryMeta
-from airflow_provider_contensis.export.times import as_datetime
+from airflow_provider_contensis.export.times import as_datetime, sort_key
 from airflow_provider_contensis.utils.json import ARRAY, UNREADABLE
 from airflow_provider_contensis.utils.text import show
 
@@ -90,10 +90,14 @@ class _Decoder:
 
     def __init__(self, change_mark: ChangeMark) -> None:
         text = str | None
-        changed = msgspec.field(default=None, name=change_mark)
-        version = msgspec.defstruct(
-            "Version", [("created", text, None), ("changed", text, changed)], gc=False
-        )
+        self._mark_is_later = change_mark == "either"
+        mark = "modified" if self._mark_is_later else change_mark
+        times: list[Any] = [
+            ("created", text, None),
+            ("changed", text, msgspec.field(default=None, name=mark)),
+        ]
+        times += [("published", text, None)] if self._mark_is_later else []
+        version = msgspec.defstruct("Version", times, gc=False)
         members: list[Any] = [("id", str), ("language", str, ""), ("content_type_id", str, "")]
         members += [("data_format", str, ""), ("version_status", str, ""), ("version", version | None, None)]
         sys = msgspec.defstruct("Sys", members, rename="camel", gc=False)
@@ -120,6 +124,10 @@ class _Decoder:
     def metas(self, decoded: Sequence[Any]) -> list[EntryMeta]:
         """Return the metadata of entries."""
         hidden = self._hidden
+        if self._mark_is_later:
+            for sys in decoded:
+                if sys.version is not None:
+                    sys.version.changed = _later(sys.version.changed, sys.version.published)
         return [
             EntryMeta(sys.id, sys.language, sys.content_type_id, version.created, version.changed)
             for sys in decoded
@@ -131,7 +139,12 @@ _PAGE = msgspec.json.Decoder(RawPage)
 _DECODERS: dict[ChangeMark, _Decoder] = {
     "published": _Decoder("published"),
     "modified": _Decoder("modified"),
+    "either": _Decoder("either"),
 }
+
+
+def _later(one: str | None, other: str | None) -> str | None:
+    return max(filter(None, (one, other)), key=sort_key, default=None)
 
 
 def split_page(body: Body, window: Window) -> RawPage:
