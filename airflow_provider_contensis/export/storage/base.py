@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from airflow_provider_contensis.exceptions import DestinationError
 
@@ -62,6 +62,25 @@ class Storage(Protocol):
         If the lock is lost, changes raise `DestinationError`.
 
         :param owner: names the task, for people who look into the lock.
+        """
+
+
+class FolderStorage(Storage, Protocol):
+    """A storage that can look into folders, which a feed needs."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """Return a file, open for reading at any place."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
+
+    def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> AbstractContextManager[None]:
+        """Lock a folder, as `Storage.exclusive`.
+
+        :param wait: wait for another holder; otherwise raise `DestinationError` at once.
         """
 
 

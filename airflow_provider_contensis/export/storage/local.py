@@ -8,11 +8,13 @@ import fcntl
 import glob
 import os
 import secrets
+import shutil
 import stat
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.storage.base import LONG_IDLE, hidden_name, translate_storage_errors
 
 if TYPE_CHECKING:
@@ -49,19 +51,44 @@ class LocalStorage:
             except FileNotFoundError:
                 return None
 
-    def remove(self, path: str) -> None:
-        """Remove a file, if there is one."""
+    def open(self, path: str) -> IO[bytes]:
+        """Return a file, open for reading at any place."""
         with translate_storage_errors(path):
-            Path(path).unlink(missing_ok=True)
+            return Path(path).open("rb")
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
+        with translate_storage_errors(folder):
+            try:
+                return [path.name for path in Path(folder).iterdir()]
+            except FileNotFoundError:
+                return []
+
+    def remove(self, path: str) -> None:
+        """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
+        with translate_storage_errors(path):
+            if path.endswith("/"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+            else:
+                Path(path).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:  # noqa: ARG002 - the system has the names
+    def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> Iterator[None]:  # noqa: ARG002 - the system has the names
         """Lock the folder; the system releases the lock of a process that dies."""
         with translate_storage_errors(folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # not every network share has locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DestinationError(
+                    f"{folder} could not be written: another run is writing to it. Let one run end before "
+                    "the next begins, for example with max_active_runs=1."
+                ) from None
+            except OSError:
+                pass  # not every network share has locks
             yield
         finally:
             os.close(descriptor)
