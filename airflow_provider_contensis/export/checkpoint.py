@@ -92,6 +92,7 @@ class Checkpoint:
         pointer: CheckpointPointer | None,
     ) -> None:
         self.plan: Plan | None = None  # of the earlier attempt, if this one continues it
+        self.horizon: str | None = None  # as the earlier attempt gave it to `begin`
         self._change_mark = change_mark
         self._fingerprint = fingerprint
         self._pointer = pointer
@@ -123,8 +124,11 @@ class Checkpoint:
         """The windows that were not read yet: of the plan, or cut from them."""
         return tuple(self._queue)
 
-    def begin(self, plan: Plan) -> None:
-        """Begin to keep what is read of a plan, unless an earlier attempt has begun it."""
+    def begin(self, plan: Plan, *, horizon: str | None = None) -> None:
+        """Begin to keep what is read of a plan, unless an earlier attempt has begun it.
+
+        :param horizon: the time before which all changes are in what is read; None if nobody asks for it.
+        """
         if plan is self.plan:
             return
         self._queue = deque([plan.whole])
@@ -137,6 +141,7 @@ class Checkpoint:
             path = self._folder / f"{self._own}{secrets.token_hex(4)}.checkpoint"
             self._file, self._path = _open_locked(path, os.O_CREAT | os.O_EXCL), path
             content = {"begun": time.time(), "fingerprint": self._fingerprint, "plan": plan}
+            content |= {"horizon": horizon} if horizon is not None else {}
             _write(self._file, _PLAN, json.dumps(content, default=vars).encode())
             self._pointer.save({"path": str(path)})
 
@@ -221,6 +226,7 @@ class Checkpoint:
             raise ValueError("it answers another question")
         if abs(time.time() - content["begun"]) > _MAX_AGE_SECONDS:
             raise ValueError("it is older than a day")
+        self.horizon = content.get("horizon")
         return Plan.from_json(content["plan"])
 
     def _helps_after(self, error: BaseException) -> bool:
