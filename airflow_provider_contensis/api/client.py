@@ -19,6 +19,7 @@ from airflow_provider_contensis.utils.text import long_enough_to_hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     import requests
 
@@ -187,6 +188,10 @@ class ContensisClient:
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         return self.call("GET", _path(api, project_id), responses.project)
+
+    def get_date(self, project_id: str, *, api: Api = "management") -> datetime | None:
+        """Return the time of the service's clock when it answers for a project; None if it does not say."""
+        return self.call("GET", _path(api, project_id), responses.date)
 
     def list_content_types(
         self,

@@ -6,6 +6,8 @@ Nothing that an answer says may carry a secret onwards: a gateway's error page m
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -88,6 +90,15 @@ def api_error_class(status_code: int) -> type[APIError]:
 def retry_after(response: requests.Response) -> float | None:
     """Return the seconds that an answer asks to wait; None if it does not ask."""
     return parse_retry_after(response.headers.get("Retry-After"))
+
+
+def date(response: requests.Response) -> datetime | None:
+    """Return the time of the service's clock when it answered; None if it does not say."""
+    try:
+        moment = parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def unexpected(response: requests.Response, expected: str) -> InvalidResponseError:
