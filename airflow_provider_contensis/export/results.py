@@ -35,6 +35,35 @@ class ExportSummary(TypedDict):
     seconds: float
 
 
+class ContentTypeChanges(TypedDict):
+    """How much of one content type a run has changed."""
+
+    upserts: int
+    deletes: int
+
+
+class ChangesSummary(TypedDict):
+    """What an export of changes returns, small enough for an XCom.
+
+    `change_set` is the folder of the change set within the feed; None if nothing changed. `drift` is None
+    unless the run was a full refresh.
+    """
+
+    destination: str
+    change_set: str | None
+    sequence: int
+    upserts: int
+    deletes: int
+    content_types: dict[str, ContentTypeChanges]
+    changed_from: str | None
+    horizon: str | None
+    drift: int | None
+    refreshed: int
+    unconfirmed: int
+    requests: int
+    seconds: float
+
+
 class ContentTypeSummary(TypedDict):
     """One content type in a manifest."""
 

@@ -1,0 +1,246 @@
+"""A sink that is a feed: a folder of change sets, each committed as a whole by the feed's index."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import msgspec
+
+from airflow_provider_contensis import __version__
+from airflow_provider_contensis.exceptions import DestinationError, ExportError
+from airflow_provider_contensis.export.destination import MANIFEST
+from airflow_provider_contensis.export.formats.json import JsonLinesWriter
+from airflow_provider_contensis.export.sinks.feed_index import FEED, remove_unused, write_runs
+from airflow_provider_contensis.export.sinks.output import OutputFile
+from airflow_provider_contensis.export.storage.base import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_provider_contensis.export.batch import EntryMeta
+    from airflow_provider_contensis.export.deletions import Deletion
+    from airflow_provider_contensis.export.destination import Destination
+    from airflow_provider_contensis.export.ledger import Held, HeldSlice
+    from airflow_provider_contensis.export.results import ChangesSummary
+    from airflow_provider_contensis.export.sinks.feed_index import FeedIndex, RunName
+    from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
+    from airflow_provider_contensis.export.storage.base import FolderStorage
+
+Operation = Literal["upsert", "delete"]
+
+MANIFEST_VERSION = 1
+_ROWS_AT_ONCE = 100
+_CACHE_KIB = 8_192
+
+
+class ChangeFile(TypedDict):
+    """One file of a change set, in its manifest."""
+
+    path: str
+    content_type_id: str
+    operation: Operation
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a feed is.
+
+    :param storage: writes its files.
+    :param root: its folder as the storage names it, ending in `/`.
+    :param destination: the same as a person names it, with the format of its files.
+    :param owner: names the task, the same for all its attempts.
+    """
+
+    storage: FolderStorage
+    root: str
+    destination: Destination
+    owner: str
+
+
+class FeedSink:
+    """Writes one change set.
+
+    What changes comes in any order, so it waits on this machine's disk for its content type's turn; a
+    snapshot, which comes in order, is written at once.
+
+    :param place: where the feed is.
+    :param index: of the feed, as the last run left it.
+    :param content: `_feed.json` as the last run left it; None for a new feed.
+    :param ledger: records what is written.
+    """
+
+    def __init__(self, place: Place, index: FeedIndex, content: bytes | None, ledger: FeedLedger) -> None:
+        self._place = place
+        self._index = index
+        self._content = content
+        self._ledger = ledger
+        self._is_snapshot = index["runs"] == 0
+        self.change_set = f"{index['sequence'] + 1:06d}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}/"
+        self._folder = f"{place.root}{self.change_set}"
+        self._open: tuple[Operation, str, OutputFile] | None = None
+        self.files: list[ChangeFile] = []
+        self._waiting = sqlite3.connect("", isolation_level=None)  # a private file, gone when it is closed
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+            self._waiting.execute(f"PRAGMA {setting}")
+        self._waiting.execute(
+            "CREATE TABLE change (operation, content_type_id, number INTEGER PRIMARY KEY, line)"
+        )
+
+    def upsert(
+        self,
+        held_slice: HeldSlice,
+        entries: Sequence[msgspec.Raw],
+        metas: Sequence[EntryMeta],
+        held: Sequence[Held],
+        *,
+        replaced: Sequence[str],
+    ) -> None:
+        """Take entries of a slice that are new or differ; as `ChangeSink.upsert`."""
+        if self._is_snapshot:
+            self._output("upsert", held_slice.content_type_id).write(entries, metas)
+        else:
+            self._wait("upsert", held_slice.content_type_id, map(bytes, entries))
+        self._ledger.put(held_slice, held, replaced=replaced)
+
+    def delete(self, deletions: Sequence[Deletion]) -> None:
+        """Take deletions."""
+        by_slice = sorted(deletions, key=lambda each: each.held_slice)
+        for held_slice, group in groupby(by_slice, key=lambda each: each.held_slice):
+            some = list(group)
+            lines = (json.dumps(each.as_dict(), ensure_ascii=False).encode() for each in some)
+            self._wait("delete", held_slice.content_type_id, lines)
+            self._ledger.remove(held_slice, [each.id for each in some])
+
+    def prepare(self) -> None:
+        """Store the files of the change set, so that `files` is complete."""
+        order = "operation DESC, content_type_id, number"
+        self._waiting.execute("CREATE INDEX in_order ON change (operation DESC, content_type_id, number)")
+        rows = self._waiting.execute(f"SELECT operation, content_type_id, line FROM change ORDER BY {order}")
+        while some := rows.fetchmany(_ROWS_AT_ONCE):
+            for (operation, content_type_id), group in groupby(some, key=lambda row: row[:2]):
+                self._output(operation, content_type_id).write([msgspec.Raw(row[2]) for row in group], [])
+        self._finish()
+
+    def commit(
+        self,
+        index: FeedIndex,
+        manifest: dict[str, Any],
+        runs: list[tuple[RunName, ChangesSummary]],
+        *,
+        keep_change_sets: int | None,
+    ) -> None:
+        """Make the change set, if there is one, and the new index visible in one step.
+
+        :param index: its source, query, horizon, schemas and number of runs.
+        :param manifest: of the change set, but for what this sink knows.
+        :param runs: the last runs and what they returned, this one included.
+        :param keep_change_sets: how many change sets stay; None for all.
+        :raises DestinationError: the feed is as it was.
+        """
+        storage, root, owner = self._place.storage, self._place.root, self._place.owner
+        index = {**index, "ledger": self._ledger.save(owner=owner)}
+        index["entries"] = sum(each["entries"] for each in index["ledger"])
+        if self.files:
+            sequence = index["sequence"] + 1
+            content = {
+                "manifest_version": MANIFEST_VERSION,
+                "written_by": f"airflow-provider-contensis {__version__}",
+                "kind": "snapshot" if self._is_snapshot else "changes",
+                "sequence": sequence,
+                "previous": index["latest"],
+                **manifest,
+                "files": self.files,
+            }
+            write_whole(storage, f"{self._folder}{MANIFEST}", _dump(content), owner=owner)
+            index["sequence"], index["latest"] = sequence, self.change_set
+            index["oldest_sequence"] = index["oldest_sequence"] or sequence
+        if keep_change_sets is not None and index["oldest_sequence"] is not None:
+            index["oldest_sequence"] = max(index["oldest_sequence"], index["sequence"] + 1 - keep_change_sets)
+        index["runs_path"] = write_runs(storage, root, runs, owner=owner) if runs else None
+        content_now = _dump(index)
+        pending = storage.create(f"{root}{FEED}", owner=owner)
+        try:
+            pending.write(content_now)
+            pending.finish()
+            if storage.read(f"{root}{FEED}") != self._content:  # where the storage has no locks
+                raise DestinationError(f"{root} could not be written: another run has updated it meanwhile.")
+            pending.commit()
+        finally:
+            pending.discard()
+        self._index, self._content = index, content_now
+
+    def close(self) -> None:
+        """Remove what was not committed, and what is no longer needed; never raises."""
+        if self._open is not None:
+            self._open[-1].discard()
+        self._waiting.close()
+        self._ledger.close()
+        storage, root = self._place.storage, self._place.root
+        with contextlib.suppress(DestinationError):  # the next run tries again
+            if storage.read(f"{root}{FEED}") == self._content:  # otherwise another run has taken over
+                remove_unused(storage, root, self._index)
+
+    def _output(self, operation: Operation, content_type_id: str) -> OutputFile:
+        """Return the file of a content type; only one is open at a time."""
+        if self._open is not None and self._open[:2] == (operation, content_type_id):
+            return self._open[-1]
+        self._finish()
+        output = OutputFile(
+            self._place.storage,
+            f"{self._folder}{self._path(operation, content_type_id)}",
+            owner=self._place.owner,
+            compression=self._place.destination.compression if operation == "upsert" else None,
+            make_writer=JsonLinesWriter,
+        )
+        self._open = operation, content_type_id, output
+        return output
+
+    def _finish(self) -> None:
+        """Finish the open file. It may get its name: no feed refers to its folder yet."""
+        if self._open is None:
+            return
+        operation, content_type_id, output = self._open
+        path = self._path(operation, content_type_id)
+        if any(file["path"] == path for file in self.files):
+            raise ExportError(f"Entries of content type {content_type_id!r} came in two places.")
+        output.finish()
+        written = output.commit()
+        self._open = None
+        self.files.append(
+            {
+                "path": path,
+                "content_type_id": content_type_id,
+                "operation": operation,
+                "rows": written.rows,
+                "bytes": written.bytes,
+                "sha256": written.sha256,
+            }
+        )
+
+    def _path(self, operation: Operation, content_type_id: str) -> str:
+        """Return a file's path in the change set."""
+        destination = self._place.destination
+        if operation == "delete":
+            destination = replace(destination, file_format="jsonl", compression=None)
+        return f"{operation}s/{destination.name_for(content_type_id)}"
+
+    def _wait(self, operation: Operation, content_type_id: str, lines: Iterable[bytes]) -> None:
+        self._waiting.execute("BEGIN")
+        self._waiting.executemany(
+            "INSERT INTO change VALUES (?, ?, NULL, ?)",
+            ((operation, content_type_id, line) for line in lines),
+        )
+        self._waiting.execute("COMMIT")
+
+
+def _dump(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,157 @@
+"""The index of a feed, `_feed.json`: what the feed holds, and where its last run left it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_provider_contensis import __version__
+from airflow_provider_contensis.exceptions import ConfigurationError, DestinationError
+from airflow_provider_contensis.export.sinks.feed_ledger import LEDGER_FOLDER, SliceSummary
+from airflow_provider_contensis.export.storage.base import write_whole
+from airflow_provider_contensis.utils.json import loads_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_contensis.export.results import ChangesSummary
+    from airflow_provider_contensis.export.storage.base import FolderStorage
+
+FEED = "_feed.json"
+FEED_VERSION = 1
+
+# How many runs a feed remembers, so that a cleared task returns what it had returned.
+_MAX_RUNS = 1_000
+_CHANGE_SET = re.compile(r"(\d{6,})-\d{8}T\d{6}Z")
+
+
+class RunName(TypedDict):
+    """The Airflow task instance that made a run."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+
+
+class FeedIndex(TypedDict):
+    """The content of `_feed.json`.
+
+    `oldest_sequence` and `latest` are None as long as there is no change set. `runs` counts the runs that
+    have updated the feed, and `runs_path` names the file that remembers them.
+    """
+
+    feed_version: int
+    written_by: str
+    sequence: int
+    oldest_sequence: int | None
+    latest: str | None
+    horizon: str | None
+    source: dict[str, str]
+    query: dict[str, Any]
+    ledger: list[SliceSummary]
+    entries: int
+    schemas: dict[str, str]
+    runs: int
+    runs_path: str | None
+
+
+def new_index(source: dict[str, str], query: dict[str, Any]) -> FeedIndex:
+    """Return the index of a feed without a run."""
+    return {
+        "feed_version": FEED_VERSION,
+        "written_by": f"airflow-provider-contensis {__version__}",
+        "sequence": 0,
+        "oldest_sequence": None,
+        "latest": None,
+        "horizon": None,
+        "source": source,
+        "query": query,
+        "ledger": [],
+        "entries": 0,
+        "schemas": {},
+        "runs": 0,
+        "runs_path": None,
+    }
+
+
+def load_index(content: bytes, url: str) -> FeedIndex:
+    """Return the index that `_feed.json` holds.
+
+    :param url: the feed, for messages.
+    :raises DestinationError: it is damaged.
+    :raises ConfigurationError: a later version of this package wrote it.
+    """
+    try:
+        index: FeedIndex = loads_json(content)
+        version = index["feed_version"]
+        complete = version != FEED_VERSION or index.keys() >= FeedIndex.__required_keys__
+    except (KeyError, TypeError, ValueError):
+        version, complete = None, False
+    if not complete:
+        raise _damaged(f"{url}{FEED}")
+    if version != FEED_VERSION:
+        raise ConfigurationError(
+            f"{url}{FEED} has feed_version {version}, and this version of the provider reads {FEED_VERSION}: "
+            "upgrade it, or start a feed in another folder."
+        )
+    return index
+
+
+def _damaged(path: str) -> DestinationError:
+    error = DestinationError(f"{path} is damaged: restore the feed, or start one in another folder.")
+    error.retryable = False
+    return error
+
+
+def check_same_copy(index: FeedIndex, source: Mapping[str, str], query: Mapping[str, Any], url: str) -> None:
+    """Refuse to follow another source or query than the feed does.
+
+    :raises ConfigurationError: says what differs.
+    """
+    for held, asked in ((index["source"], source), (index["query"], query)):
+        for name, value in asked.items():
+            if held.get(name) != value:
+                raise ConfigurationError(
+                    f"{url} holds a feed with {name}={held.get(name)!r}, and this task has {name}={value!r}. "
+                    "Use another folder: a feed follows one query of one project."
+                )
+
+
+def read_runs(storage: FolderStorage, root: str, index: FeedIndex) -> list[tuple[RunName, ChangesSummary]]:
+    """Return the last runs of a feed, and what they returned.
+
+    :raises DestinationError: the file that remembers them is missing or damaged.
+    """
+    if index["runs_path"] is None:
+        return []
+    path = f"{root}{LEDGER_FOLDER}{index['runs_path']}"
+    try:
+        return [(run, result) for run, result in loads_json(storage.read(path) or b"")]
+    except (TypeError, ValueError):
+        raise _damaged(path) from None
+
+
+def write_runs(
+    storage: FolderStorage, root: str, runs: list[tuple[RunName, ChangesSummary]], *, owner: str
+) -> str:
+    """Write the last runs of a feed to a file named by its content, and return its name."""
+    content = json.dumps(runs[-_MAX_RUNS:], separators=(",", ":")).encode()
+    name = f"{hashlib.sha256(content).hexdigest()[:32]}.runs"
+    write_whole(storage, f"{root}{LEDGER_FOLDER}{name}", content, owner=owner)
+    return name
+
+
+def remove_unused(storage: FolderStorage, root: str, index: FeedIndex) -> None:
+    """Remove what the feed does not refer to: files of dead runs, and change sets that are too old."""
+    first, last = index["oldest_sequence"] or 1, index["sequence"]
+    for name in storage.names(root):
+        match = _CHANGE_SET.fullmatch(name)
+        if match and not first <= int(match[1]) <= last:
+            storage.remove(f"{root}{name}/")
+    used = {index["runs_path"], *(each["path"] for each in index["ledger"])}
+    for name in storage.names(f"{root}{LEDGER_FOLDER}"):
+        if name not in used:
+            storage.remove(f"{root}{LEDGER_FOLDER}{name}")
