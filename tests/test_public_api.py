@@ -19,7 +19,7 @@ from airflow_provider_contensis import exceptions, sandbox
 from airflow_provider_contensis.export import results
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
-from airflow_provider_contensis.operators import content_types, entries
+from airflow_provider_contensis.operators import changes, content_types, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 
 PINNED = Path(__file__).with_name("public_api.txt")
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
-PUBLIC_MODULES: tuple[ModuleType, ...] = (contensis, content_types, entries, exceptions, sandbox)
-RESULTS = ("ExportSummary", "FileSummary", "Manifest", "ContentTypeSummary", "ContentTypesSummary")
+PUBLIC_MODULES: tuple[ModuleType, ...] = (contensis, changes, content_types, entries, exceptions, sandbox)
+RESULTS = (
+    "ExportSummary",
+    "ChangesSummary",
+    "ContentTypeChanges",
+    "FileSummary",
+    "Manifest",
+    "ContentTypeSummary",
+    "ContentTypesSummary",
+)
 
 
 def listed() -> list[str]:

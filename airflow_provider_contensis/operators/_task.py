@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +20,6 @@ from airflow_provider_contensis.links.contensis import URL_KEY
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-    from airflow_provider_contensis.export.results import ExportSummary
     from airflow_provider_contensis.export.storage.base import Storage
     from airflow_provider_contensis.hooks.contensis import ContensisHook
 
@@ -213,7 +212,7 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
     return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
 
 
-def record_asset_extra(context: Context, outlets: Iterable[Any], summary: ExportSummary) -> None:
+def record_asset_extra(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
     """Record what was written in the extra of the events of a task's outlets.
 
     Everything is written by now, so nothing here may fail the task.
@@ -227,12 +226,7 @@ def record_asset_extra(context: Context, outlets: Iterable[Any], summary: Export
                 event = events[outlet]
             except (KeyError, TypeError):
                 continue  # not an asset but, say, a table of lineage, which has no events
-            event.extra = {
-                "destination": summary["destination"],
-                "project_id": summary["project_id"],
-                "entries": summary["entries"],
-                "watermark": summary["watermark"],
-            }
+            event.extra = dict(extra)
 
 
 @contextmanager

@@ -193,7 +193,8 @@ class ContensisExportEntriesOperator(BaseOperator):
                 ).as_dict()
         if request.on_empty == "skip" and not result["entries"]:
             raise AirflowSkipException('No entries matched, and on_empty is "skip".')
-        record_asset_extra(context, self.outlets, result)
+        extra = {name: result[name] for name in ("destination", "project_id", "entries", "watermark")}
+        record_asset_extra(context, self.outlets, extra)
         return result
 
     def on_kill(self) -> None:

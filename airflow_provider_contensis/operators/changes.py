@@ -1,0 +1,184 @@
+"""Operators that export changes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+
+from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.changes_request import (
+    DEFAULT_MAX_DELETE_SHARE,
+    DEFAULT_OVERLAP,
+    ChangesArguments,
+    ChangesRequest,
+)
+from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
+from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
+from airflow_provider_contensis.operators._task import (
+    checkpoint_pointer,
+    courtesy,
+    fail_without_retry,
+    is_template,
+    materialize,
+    owner_of,
+    path_text,
+    record_asset_extra,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from os import PathLike
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
+    from airflow_provider_contensis.export.changes_request import Deletes
+    from airflow_provider_contensis.export.destination import Compression
+    from airflow_provider_contensis.export.formats.base import FileFormat
+    from airflow_provider_contensis.export.results import ChangesSummary
+
+__all__ = ["ContensisExportChangesOperator"]
+
+_REQUEST_ARGUMENTS = tuple(ChangesArguments.__annotations__)
+# Arguments of an export that a feed cannot have: they change what an entry looks like without a change mark.
+_REFUSED = ("fields", "link_depth", "field_link_depths")
+
+
+class ContensisExportChangesOperator(BaseOperator):
+    """Export what changed in Contensis since the last run to a feed, deletions included.
+
+    A feed is a folder with a change set for each run that found something: entries that are new or differ,
+    and entries that left. The first run writes everything. Which run is next is written in the feed itself,
+    in `_feed.json`: it is replaced last, in one step, and makes a change set part of the feed. A retry or a
+    cleared task whose run is in the feed already returns the same change set again, and reads nothing.
+
+    All arguments are templated. The events of assets among the `outlets` record each run: their extra has
+    `destination`, `project_id`, `change_set`, `upserts`, `deletes` and `horizon`.
+
+    :param destination: a local folder, ending in `/`.
+    :param contensis_conn_id: the Airflow connection of type `contensis`.
+    :param project_id: None for the connection's project.
+    :param content_type_id: one or several; None for all of the project, also those to come.
+    :param language: one or several; None for all that the project supports, also those to come.
+    :param version_status: `published`, or `latest` for the newest version, published or not.
+    :param data_format: `entry`, `asset`, or None for both.
+    :param where: further search clauses in the API's own JSON; a list, or JSON text. Times that depend on
+        the moment of the search, such as `now()` or `-1d`, are refused.
+    :param api: `management` or `delivery`.
+    :param file_format: `jsonl`.
+    :param compression: `gzip` or `zstd`; None for none.
+    :param page_size: entries a page, 1 to 10,000.
+    :param max_concurrent_requests: requests in flight, 1 to 32.
+    :param overlap: seconds before the service's clock from which the next run reads again, for entries that
+        a search finds late; with the Delivery API at least 3,900, because it caches.
+    :param deletes: `detect` entries that left by counting, or `ignore` them and count nothing.
+    :param max_delete_share: fail if more than 100 entries left that are also more than this share of the
+        feed's, or all of a content type in one language; None for no limit.
+    :param full_refresh: read everything, write what differs, and report `drift`.
+    :param skip_if_unchanged: skip the task if nothing changed.
+    :param keep_change_sets: remove all but this many of the newest change sets; None to keep all.
+    :return: a small dict: `destination`, `change_set` (its folder in the feed, or None), `sequence`,
+        `upserts`, `deletes`, `content_types` (each with both figures), `changed_from`, `horizon`, `drift`,
+        `refreshed`, `unconfirmed`, `requests`, `seconds`.
+    :raises ConfigurationError: an argument that is not a template is wrong; raised when the DAG is parsed.
+    """
+
+    template_fields: Sequence[str] = ("contensis_conn_id", "project_id", *_REQUEST_ARGUMENTS)
+    template_fields_renderers = {"where": "json"}  # noqa: RUF012 - as BaseOperator declares it
+    operator_extra_links = (ContensisLink(),)
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        destination: str | PathLike[str],
+        contensis_conn_id: str = "contensis_default",
+        project_id: str | None = None,
+        content_type_id: str | Iterable[str] | None = None,
+        language: str | Iterable[str] | None = None,
+        version_status: VersionStatus | str = "published",
+        data_format: DataFormat | str | None = "entry",
+        where: str | Clause | Iterable[Clause] | None = None,
+        api: Api | str = "management",
+        file_format: FileFormat | str | None = None,
+        compression: Compression | str | None = None,
+        page_size: int | str = DEFAULT_PAGE_SIZE,
+        max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
+        overlap: int | str = DEFAULT_OVERLAP,
+        deletes: Deletes | str = "detect",
+        max_delete_share: float | str | None = DEFAULT_MAX_DELETE_SHARE,
+        full_refresh: bool | str = False,
+        skip_if_unchanged: bool | str = False,
+        keep_change_sets: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in _REFUSED:
+            if name in kwargs:
+                raise ConfigurationError(
+                    f"{name} is not available for changes: what it shows of an entry would change without a "
+                    "change of the entry. Export the feed without it, or use ContensisExportEntriesOperator."
+                )
+        super().__init__(**kwargs)
+        self.destination = path_text(destination)
+        self.contensis_conn_id = contensis_conn_id
+        self.project_id = project_id
+        self.content_type_id = materialize(content_type_id)
+        self.language = materialize(language)
+        self.version_status = version_status
+        self.data_format = data_format
+        self.where = materialize(where)
+        self.api = api
+        self.file_format = file_format
+        self.compression = compression
+        self.page_size = page_size
+        self.max_concurrent_requests = max_concurrent_requests
+        self.overlap = overlap
+        self.deletes = deletes
+        self.max_delete_share = max_delete_share
+        self.full_refresh = full_refresh
+        self.skip_if_unchanged = skip_if_unchanged
+        self.keep_change_sets = keep_change_sets
+        # Templates are checked when the task starts, everything else now.
+        self._request(skip_templates=True)
+
+    def execute(self, context: Context) -> ChangesSummary:
+        """Bring the feed up to date, and return what changed."""
+        from airflow_provider_contensis.export.feed import export_changes
+        from airflow_provider_contensis.hooks.contensis import ContensisHook
+
+        ti = context["ti"]
+        with fail_without_retry():
+            request = self._request()
+            with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
+                with courtesy("The link to Contensis is missing"):
+                    ti.xcom_push(key=URL_KEY, value=hook.settings.root_url)
+                project_id = hook.project_id
+                result = export_changes(
+                    hook.client,
+                    project_id,
+                    request,
+                    owner=owner_of(context),
+                    run={
+                        "dag_id": ti.dag_id,
+                        "task_id": ti.task_id,
+                        "run_id": ti.run_id,
+                        "map_index": -1 if ti.map_index is None else ti.map_index,
+                    },
+                    pointer=checkpoint_pointer(context),
+                )
+        if request.skip_if_unchanged and result["change_set"] is None:
+            raise AirflowSkipException("Nothing changed, and skip_if_unchanged is set.")
+        extra = {
+            name: result[name] for name in ("destination", "change_set", "upserts", "deletes", "horizon")
+        }
+        record_asset_extra(context, self.outlets, {**extra, "project_id": project_id})
+        return result
+
+    def _request(self, *, skip_templates: bool = False) -> ChangesRequest:
+        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        if skip_templates:
+            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
+            arguments.setdefault("destination", "template/")
+        return ChangesRequest.from_arguments(**arguments)
