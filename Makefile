@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check hooks test-ui chromium matrix chaos kills threads fuzz lint format docs bench build release clean
+.PHONY: help demo test check hooks test-ui chromium matrix chaos kills kills-sync threads fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ chromium:
 
 kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
+
+kills-sync: $(VENV)/.dev ## Kill exports of changes at random moments (make kills-sync RUNS=100; SEED=7 for different moments)
+	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_sync.py
 
 threads: $(VENV)/.dev ## Call from 16 threads with tokens that expire after two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
