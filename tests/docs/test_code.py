@@ -127,7 +127,8 @@ def test_only_sandbox_page_shows_files() -> None:
 def test_shown_example_is_the_file_that_tests_run(block: Block) -> None:
     assert block.example
     assert block.text == block.example.read_text(), f"copy {block.example} into {block.page}"
-    runs = (ROOT / "tests" / "provider" / module for module in ("test_dag_run.py", "test_s3.py"))
+    modules = ("test_dag_run.py", "test_s3.py", "test_changes_operator.py")
+    runs = (ROOT / "tests" / "provider" / module for module in modules)
     assert any(block.example.name in module.read_text() for module in runs)
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_contensis.export.results import ChangesSummary
 from airflow_provider_contensis.get_provider_info import get_provider_info
+from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from tests.docs.pages import BLOCKS, DOCS, PAGES, README, ROOT, prose, rows, section
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGE = ROOT / "airflow_provider_contensis"
 EXPORTING = DOCS / "exporting.md"
+INCREMENTAL = DOCS / "incremental.md"
 AIRFLOW_MESSAGES = {
     "Bad Request",
     "Test connection feature is disabled",
@@ -118,6 +121,11 @@ def test_argument_of_export_is_documented(argument: str) -> None:
     assert documented.count(f"`{argument}`") == 1
 
 
+@pytest.mark.parametrize("argument", ContensisExportChangesOperator.template_fields)
+def test_argument_of_changes_export_is_documented(argument: str) -> None:
+    assert f"`{argument}`" in section(INCREMENTAL, "Arguments")
+
+
 @pytest.mark.parametrize("argument", ContensisExportContentTypesOperator.template_fields)
 def test_argument_of_content_types_export_is_documented(argument: str) -> None:
     text = section(EXPORTING, "The definitions of the content types")
@@ -136,6 +144,11 @@ def test_every_key_of_the_result_is_documented(
     documented = re.findall(r"`(\w+)`", section(EXPORTING, "What comes back").partition(". ")[0])
     # A set: changed_from is named twice, also to explain the watermark.
     assert set(documented) == set(result) | set(result["files"][0])
+
+
+def test_every_key_of_the_result_of_changes_is_documented() -> None:
+    documented = re.findall(r"`(\w+)`", section(INCREMENTAL, "What comes back").partition(". ")[0])
+    assert documented == list(ChangesSummary.__annotations__)
 
 
 @pytest.mark.parametrize("message", [each for each in MESSAGES if each not in AIRFLOW_MESSAGES])
