@@ -15,15 +15,19 @@ from airflow_provider_contensis.export.changes_request import (
     ChangesRequest,
 )
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
-from airflow_provider_contensis.links.contensis import URL_KEY, ContensisLink
+from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
+    Kill,
     checkpoint_pointer,
-    courtesy,
     fail_without_retry,
+    from_context,
+    hook_for,
     is_template,
+    is_unmapped,
     materialize,
     owner_of,
     path_text,
+    push_link,
     record_asset_extra,
 )
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.destination import Compression
     from airflow_provider_contensis.export.formats.base import FileFormat
     from airflow_provider_contensis.export.results import ChangesSummary
+    from airflow_provider_contensis.export.sinks.feed_index import RunName
 
 __all__ = ["ContensisExportChangesOperator"]
 
@@ -140,32 +145,27 @@ class ContensisExportChangesOperator(BaseOperator):
         self.full_refresh = full_refresh
         self.skip_if_unchanged = skip_if_unchanged
         self.keep_change_sets = keep_change_sets
-        # Templates are checked when the task starts, everything else now.
-        self._request(skip_templates=True)
+        self._kill = Kill()
+        if not is_unmapped(self):
+            # Templates are checked when the task starts, everything else now.
+            self._request(skip_templates=True)
 
     def execute(self, context: Context) -> ChangesSummary:
         """Bring the feed up to date, and return what changed."""
         from airflow_provider_contensis.export.feed import export_changes
-        from airflow_provider_contensis.hooks.contensis import ContensisHook
 
-        ti = context["ti"]
-        with fail_without_retry():
+        with self._kill.ends(), fail_without_retry():
             request = self._request()
-            with closing(ContensisHook(self.contensis_conn_id, project_id=self.project_id)) as hook:
-                with courtesy("The link to Contensis is missing"):
-                    ti.xcom_push(key=URL_KEY, value=hook.settings.root_url)
+            with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
+                self._kill.close = hook.close
+                push_link(self, context, hook.settings.root_url)
                 project_id = hook.project_id
                 result = export_changes(
                     hook.client,
                     project_id,
                     request,
                     owner=owner_of(context),
-                    run={
-                        "dag_id": ti.dag_id,
-                        "task_id": ti.task_id,
-                        "run_id": ti.run_id,
-                        "map_index": -1 if ti.map_index is None else ti.map_index,
-                    },
+                    run=_run_name(context),
                     pointer=checkpoint_pointer(context),
                 )
         if request.skip_if_unchanged and result["change_set"] is None:
@@ -176,9 +176,27 @@ class ContensisExportChangesOperator(BaseOperator):
         record_asset_extra(context, self.outlets, {**extra, "project_id": project_id})
         return result
 
+    def on_kill(self) -> None:
+        """Stop at once, and leave the feed as it was; a retry can continue from the checkpoint."""
+        self._kill()
+
     def _request(self, *, skip_templates: bool = False) -> ChangesRequest:
         arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
         if skip_templates:
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template/")
         return ChangesRequest.from_arguments(**arguments)
+
+
+def _run_name(context: Context) -> RunName | None:
+    """Return the task instance, the same for all its attempts; None outside of Airflow."""
+    ti = from_context(context, "ti")
+    try:
+        return {
+            "dag_id": ti.dag_id,
+            "task_id": ti.task_id,
+            "run_id": ti.run_id,
+            "map_index": -1 if ti.map_index is None else ti.map_index,
+        }
+    except AttributeError:
+        return None

@@ -127,6 +127,25 @@ class TestExecution:
         with pytest.raises(AirflowFailException, match="Too many deletions.*max_delete_share=None"):
             export.execute(context("two"))
 
+    def test_killed_task_leaves_the_feed_as_it_was(
+        self, sandbox: Sandbox, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        export = operator(destination=f"{tmp_path}/feed/")
+        export.execute(context("one"))
+        catalogue.add("article", {"title": "new"})
+        before = load(tmp_path / "feed")
+        sandbox.faults = lambda request: export.on_kill() if request.kind == "search" else None
+        with pytest.raises(AirflowFailException, match="client was closed"):
+            export.execute(context("two"))
+        assert load(tmp_path / "feed") == before
+        sandbox.faults = None
+        assert export.execute(context("two"))["upserts"] == 1
+
+    def test_runs_without_a_task_instance(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        export = operator(destination=f"{tmp_path}/feed/")
+        assert export.execute({})["upserts"] == 20
+        assert export.execute({})["change_set"] is None
+
     def test_asset_event_records_the_change_set(self, sandbox: Sandbox, tmp_path: Path) -> None:
         asset = Asset(name="feed", uri=f"file://{tmp_path}/feed")
         events = {asset: SimpleNamespace(extra={})}
