@@ -238,11 +238,12 @@ def _leaf(
         return convert(values, arrow_type)
     except _MISMATCH:
         fitting = list(values)  # find the values that do not fit, one by one
+    rows = owners()
     for number, value in enumerate(values):
         try:
             convert([value], arrow_type)
         except _MISMATCH:
-            mismatches.setdefault(owners()[number], []).append(path)
+            mismatches.setdefault(rows[number], []).append(path)
             fitting[number] = node.default
     return convert(fitting, arrow_type)
 
