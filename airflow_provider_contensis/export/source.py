@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.export.batch import Batch
     from airflow_provider_contensis.export.checkpoint import Checkpoint
-    from airflow_provider_contensis.export.model import Cut, EntryQuery, Kinds, Plan
+    from airflow_provider_contensis.export.model import Cut, EntryQuery, Kinds, Plan, Window
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +70,17 @@ class EntrySource:
         self._known_types.update(plan.whole.content_type_ids)
         resumed = checkpoint is not None and checkpoint.plan is not None
         proof = Proof(self._search, self._reader, plan_is_old=resumed)
-        cuts: dict[Kinds, Cut] = {}
+        cut_slices: dict[Kinds, tuple[Window, int]] = {}
 
         def on_cut(cut: Cut) -> None:
             self._begin(cut.total)
             if cut.window.is_whole and cut.window.is_slice:
-                cuts[cut.window.kinds] = cut
+                cut_slices[cut.window.kinds] = cut.window, cut.total
 
-        yield from self._proven(self._batches(plan, checkpoint, on_cut), cuts, proof)
+        yield from self._proven(self._batches(plan, checkpoint, on_cut), cut_slices, proof)
         if not proof.covers(plan.whole):
             others = self._planner.unlisted(plan)
-            yield from self._proven(self._reader.read(others, on_cut=on_cut), cuts, proof)
+            yield from self._proven(self._reader.read(others, on_cut=on_cut), cut_slices, proof)
         proof.conclude(plan.whole)
 
     def _batches(
@@ -102,17 +102,21 @@ class EntrySource:
             checkpoint.add(batch)
             yield batch
 
-    def _proven(self, batches: Iterator[Batch], cuts: Mapping[Kinds, Cut], proof: Proof) -> Iterator[Batch]:
-        """Yield windows slice by slice, and prove each slice that was cut."""
+    def _proven(
+        self, batches: Iterator[Batch], cut_slices: Mapping[Kinds, tuple[Window, int]], proof: Proof
+    ) -> Iterator[Batch]:
+        """Yield windows slice by slice, and prove each slice that was cut.
+
+        :param cut_slices: those slices, and how many entries they had when they were cut.
+        """
         for kinds, group in groupby(batches, key=lambda batch: batch.window.kinds):
             receipts: list[Receipt] = []
             for batch in group:
                 self._begin(len(batch.entries))
                 receipts.append(Receipt.of(batch))
                 yield from map(self._counted, [batch] if batch.window.is_slice else by_slice(batch))
-            if kinds in cuts:
-                cut = cuts[kinds]
-                yield from map(self._counted, proof.complete(cut.window, cut.total, receipts))
+            if kinds in cut_slices:
+                yield from map(self._counted, proof.complete(*cut_slices[kinds], receipts))
             else:
                 proof.add(batch.window, receipts)
 

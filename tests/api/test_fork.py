@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_contensis.api.fork import ForkSafeEvent
 from airflow_provider_contensis.exceptions import ContensisError, InvalidResponseError
-from airflow_provider_contensis.export.request import entry_query
+from airflow_provider_contensis.export.request import ReadOptions, entry_query
 from airflow_provider_contensis.export.source import EntrySource
 from airflow_provider_contensis.sandbox import Request, Response, Sandbox
 
@@ -114,7 +114,8 @@ class TestFork:
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:
         with Sandbox(small_catalogue) as sandbox:
-            source = EntrySource(make_client(sandbox), sandbox.project_id, entry_query())
+            options = ReadOptions(page_size=20)
+            source = EntrySource(make_client(sandbox), sandbox.project_id, entry_query(), options)
             batches = source.read(source.plan())
             next(batches)
             [result] = in_children(lambda _: len(list(batches)), 1)
