@@ -74,12 +74,12 @@ def test_last_to_finish_replaces_all(
     begun = slow.count()
 
     def hold(request: Request) -> None:
-        if request.number > begun + 20:  # in the middle of the export
+        if request.number > begun + 6:  # in the middle of the export
             quick_is_done.wait(TIMEOUT)
 
     slow.faults = hold
     first = start(Service.of(slow, url), place.destination)
-    while slow.count() < begun + 20:
+    while slow.count() < begun + 6:
         time.sleep(0.01)
     second = start(Service.of(quick, url), place.destination)
     second.join(TIMEOUT)
