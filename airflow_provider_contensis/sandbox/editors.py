@@ -38,17 +38,25 @@ class Editors:
     :param seed: a different seed gives different edits.
     :param rate: edits before each response; 0.1 means one before about every tenth.
     :param shares: the relative frequency of each edit, by name; None means all are equally frequent.
+    :param clock: returns the ISO time of an edit; None means times in January 2026, a few milliseconds apart.
     :raises ValueError: an edit in `shares` does not exist.
     """
 
     def __init__(
-        self, catalogue: Catalogue, seed: int, rate: float, shares: Mapping[str, int] | None = None
+        self,
+        catalogue: Catalogue,
+        seed: int,
+        rate: float,
+        shares: Mapping[str, int] | None = None,
+        *,
+        clock: Callable[[], str] | None = None,
     ) -> None:
         if unknown := sorted((shares or {}).keys() - set(EDITS)):
             raise ValueError(f"Unknown edit {unknown[0]!r}. Available: {', '.join(EDITS)}")
         self._catalogue = catalogue
         self._seed = seed
         self._rate = rate
+        self._now = clock or self._next_moment
         self._names = [
             name for name, share in (shares or dict.fromkeys(EDITS, 1)).items() for _ in range(share)
         ]
@@ -93,7 +101,7 @@ class Editors:
                     self._made[name] += 1
                     return
 
-    def _now(self) -> str:
+    def _next_moment(self) -> str:
         total = self._made.total()
         return timestamp(_FIRST_EDIT + (total - total % 2) * _EDIT_INTERVAL)
 

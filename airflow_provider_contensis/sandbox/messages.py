@@ -16,7 +16,8 @@ class Response:
 
     :param status: the HTTP status.
     :param body: the body as bytes.
-    :param headers: the headers; the length and the date are added when the response is sent.
+    :param headers: the headers. The length is added when the response is sent, and so is the date if there
+        is none.
     :param content_length: the length to claim; None means the true one. A false one closes the connection.
     :param drop: close the connection without responding.
     :param reset: end the connection with a TCP reset; with `drop`, instead of a response.

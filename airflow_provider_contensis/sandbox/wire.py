@@ -225,7 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
             lines.append(f"content-length: {length}")
         elif response.framing == "chunked":
             lines.append("transfer-encoding: chunked")
-        lines.append(f"date: {formatdate(usegmt=True)}")
+        if "date" not in map(str.lower, response.headers):
+            lines.append(f"date: {formatdate(usegmt=True)}")
         if self.close_connection:
             lines.append("connection: close")
         header = "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +47,12 @@ def test_shares_limit_kinds_of_edit() -> None:
     assert len(films) == len(make_films()) + editors.made["create"]
     with pytest.raises(ValueError, match="Unknown edit 'shred'"):
         Editors(films, 0, 1, {"shred": 1})
+
+
+def test_clock_gives_edits_their_times() -> None:
+    films, editors = read_with_edits(3, shares={"create": 1}, clock=lambda: "2031-12-24T12:00:00Z")
+    entries = [json.loads(entry)["sys"]["version"]["created"] for entry in films.entries("latest")]
+    assert entries.count("2031-12-24T12:00:00Z") == editors.made["create"] > 10
 
 
 def test_deletions_are_permanent_or_can_be_restored() -> None:

@@ -213,6 +213,13 @@ def test_error_rate_fails_repeatable_share_of_calls(films: Catalogue) -> None:
     assert first == statuses(1) != statuses(2)
 
 
+def test_response_may_have_a_date_of_its_own(films: Catalogue) -> None:
+    date = "Wed, 24 Dec 2031 12:00:00 GMT"
+    response = Response(headers={"date": date})
+    with Sandbox(films, faults=lambda call: response if call.kind == "project" else None) as sandbox:
+        assert Client(sandbox).get().headers["date"] == date
+
+
 def test_faults_replace_normal_response(films: Catalogue) -> None:
     def faults(request: Request) -> Response | None:
         if request.kind == "token" and request.number == 2:
