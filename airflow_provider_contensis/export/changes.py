@@ -239,14 +239,17 @@ class Follower:
         return {held_slice for held_slice, group in by_slice if self._take_slice(held_slice, list(group))}
 
     def _take_slice(self, held_slice: HeldSlice, rows: Sequence[tuple[msgspec.Raw, EntryMeta, Held]]) -> bool:
-        known = {} if self._is_snapshot else self._ledger.find(held_slice, [row[1].id for row in rows])
+        ids = [row[1].id for row in rows]
+        known = {} if self._is_snapshot else self._ledger.find(held_slice, ids)
+        # What came back after this run had deleted it is left to the next one.
+        removed = self._ledger.removed(held_slice, ids)
         differing = []
         for row in rows:
             _, meta, held = row
             old = known.get(meta.id)
             if self._newest < (held.changed or 0) <= self._now:
                 self._newest = held.changed or 0
-            if old is None or (old.digest != held.digest and not old.is_fresh):
+            if meta.id not in removed and (old is None or (old.digest != held.digest and not old.is_fresh)):
                 differing.append(row)
                 if self._is_check:
                     self._tally(meta, held, old)

@@ -120,6 +120,9 @@ class Ledger(Protocol):
     def find(self, held_slice: HeldSlice, ids: Sequence[str]) -> dict[str, Held]:
         """Return the entries it holds of a slice, of those with some ids."""
 
+    def removed(self, held_slice: HeldSlice, ids: Sequence[str]) -> set[str]:
+        """Return those of some ids that the current run has removed from a slice."""
+
 
 def milliseconds(created: str | None) -> int | None:
     """Return a served time in whole milliseconds since 1970; None if there is none, or it cannot be read."""

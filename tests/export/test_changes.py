@@ -354,6 +354,21 @@ class TestConfirmation:
         assert (result["deletes"], result["unconfirmed"] + result["upserts"]) == (0, 1)
         assert load(copy.folder).keys() == served(copy.catalogue).keys()
 
+    def test_entry_that_comes_back_after_its_deletion_is_left_to_the_next_run(self, copy: Copy) -> None:
+        entry_id = ids(copy.catalogue)[0]
+        copy.catalogue.delete(entry_id, language="en-GB")
+
+        def come_back(request: Request) -> None:
+            if b"includeDeleted" in request.body:  # asks for the reason of a deletion that is confirmed
+                restore(copy.catalogue, entry_id)
+
+        copy.sandbox.faults = come_back
+        result = copy.run(full_refresh=True)
+        assert (result["deletes"], result["upserts"]) == (1, 1)  # its other language lists its languages
+        copy.sandbox.faults = None
+        assert copy.run()["upserts"] == 1
+        assert load(copy.folder).keys() == served(copy.catalogue).keys()
+
     @pytest.mark.parametrize(
         "answer",
         [

@@ -218,6 +218,7 @@ class TestFeedLedger:
         changed = [entry._replace(digest=b"changed!", created=7) for entry in entries[:10]]
         saved.put(FILM, changed, replaced=[entry.id for entry in changed])
         saved.remove(FILM, [entry.id for entry in entries[100:]])
+        assert saved.removed(FILM, [entry.id for entry in entries]) == {entry.id for entry in entries[100:]}
         expected = plain([*changed, *entries[10:100]])
         assert plain(held for _, held in saved.held(WHOLE)) == expected
         assert saved.count(WHOLE) == 100

@@ -73,6 +73,7 @@ class FeedLedger:
         self._database = sqlite3.connect("", isolation_level=None)  # a private file, gone when it is closed
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             self._database.execute(f"PRAGMA {setting}")
+        self._database.execute("CREATE TABLE removed (slice, id, PRIMARY KEY (slice, id)) WITHOUT ROWID")
         self._slices: dict[HeldSlice, _Slice] = {}
         for each in summaries:
             held_slice = HeldSlice(each["content_type_id"], each["language"])
@@ -115,13 +116,16 @@ class FeedLedger:
             return {}
         self._load(state)
         self._index(state, "id")
-        found = {}
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            some = ids[start : start + _IDS_AT_ONCE]
-            marks = ", ".join("?" * len(some))
-            for row in self._database.execute(f"SELECT * FROM {state.table} WHERE id IN ({marks})", some):
-                found[row[0]] = _held(row)
-        return found
+        rows = self._with_ids(f"SELECT * FROM {state.table} WHERE id", ids)
+        return {row[0]: _held(row) for row in rows}
+
+    def removed(self, held_slice: HeldSlice, ids: Sequence[str]) -> set[str]:
+        """Return those of some ids that the run has removed from a slice."""
+        state = self._slices.get(held_slice)
+        if state is None or not state.is_changed:
+            return set()
+        rows = self._with_ids(f"SELECT id FROM removed WHERE slice = '{state.table}' AND id", ids)
+        return {entry_id for (entry_id,) in rows}
 
     def put(self, held_slice: HeldSlice, entries: Sequence[Held], *, replaced: Sequence[str]) -> None:
         """Record entries that the run has written.
@@ -129,7 +133,7 @@ class FeedLedger:
         :param replaced: ids of those that were held already.
         """
         state = self._slices.setdefault(held_slice, _Slice(f"slice{len(self._slices)}"))
-        self.remove(held_slice, replaced)
+        self._delete(state, replaced)
         self._insert(state, entries)
         state.entries += len(entries)
         state.is_changed = True
@@ -137,12 +141,8 @@ class FeedLedger:
     def remove(self, held_slice: HeldSlice, ids: Sequence[str]) -> None:
         """Record that entries have left."""
         state = self._slices[held_slice]
-        self._load(state)
-        if ids:
-            self._index(state, "id")
-            self._database.executemany(f"DELETE FROM {state.table} WHERE id = ?", ((id_,) for id_ in ids))
-            state.entries -= len(ids)
-            state.is_changed = True
+        self._delete(state, ids)
+        self._database.executemany("INSERT INTO removed VALUES (?, ?)", ((state.table, id_) for id_ in ids))
 
     def save(self, *, owner: str) -> list[SliceSummary]:
         """Write new files of the slices that changed; return all slices, as `_feed.json` lists them."""
@@ -213,6 +213,19 @@ class FeedLedger:
         if state.path is not None:
             for block in read_blocks(self._storage, self._file(state), self._blocks(state)):
                 self._insert(state, block)
+
+    def _with_ids(self, select: str, ids: Sequence[str]) -> Iterator[Any]:
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            yield from self._database.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
+
+    def _delete(self, state: _Slice, ids: Sequence[str]) -> None:
+        self._load(state)
+        if ids:
+            self._index(state, "id")
+            self._database.executemany(f"DELETE FROM {state.table} WHERE id = ?", ((id_,) for id_ in ids))
+            state.entries -= len(ids)
+            state.is_changed = True
 
     def _insert(self, state: _Slice, entries: Sequence[Held]) -> None:
         self._load(state)
