@@ -122,15 +122,15 @@ class Oracle:
         arguments = self._scenario.arguments
         entry = json.loads(document.management)
         version = entry["sys"]["version"]
-        changed = _moment(version["published" if self._status == "published" else "modified"])
+        changed = moment_of(version["published" if self._status == "published" else "modified"])
         wheres = [where for where in WHERE if where.clause in arguments.get("where", [])]
         return (
             entry["sys"]["contentTypeId"]
             in _values(arguments["content_type_id"], entry["sys"]["contentTypeId"])
             and entry["sys"]["language"] in _values(arguments["language"], entry["sys"]["language"])
             and all(where.holds(entry) for where in wheres)
-            and ("changed_from" not in arguments or changed >= _moment(arguments["changed_from"]))
-            and ("changed_to" not in arguments or changed < _moment(arguments["changed_to"]))
+            and ("changed_from" not in arguments or changed >= moment_of(arguments["changed_from"]))
+            and ("changed_to" not in arguments or changed < moment_of(arguments["changed_to"]))
         )
 
     def _content_check(self) -> Callable[[Row, list[Document]], bool]:
@@ -237,7 +237,7 @@ def _values(requested: str | Sequence[str] | None, default: str) -> Sequence[str
     return [default] if requested is None else [requested] if isinstance(requested, str) else requested
 
 
-def _moment(text: str | None) -> tuple[str, str]:
+def moment_of(text: str | None) -> tuple[str, str]:
     """Return a UTC time as Contensis writes it in a form that compares; a missing time sorts first."""
     whole, _, fraction = (text or "").rstrip("Z").partition(".")
     return whole, fraction.ljust(7, "0")

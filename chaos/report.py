@@ -29,7 +29,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
     faults = sum((outcome.faults for outcome in outcomes), Counter[str]())
     edits = sum((outcome.edits for outcome in outcomes), Counter[str]())
     warnings = sum((outcome.warnings for outcome in outcomes), Counter[str]())
-    yield from _table(
+    yield from table(
         ("", "total"),
         [
             ("runs", len(outcomes)),
@@ -49,13 +49,13 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
     )
     yield "Exports that succeeded, by number of faults and edits:"
     yield ""
-    yield from _table(
+    yield from table(
         ("faults", *(f"{level} edits".replace("none", "no") for level in _EDIT_LEVELS)),
         [(level, *(_share(outcomes, level, edits) for edits in _EDIT_LEVELS)) for level in _FAULT_LEVELS],
     )
-    yield from _table(("fault", "count"), [(f"`{name}`", faults[name]) for name in FAULTS])
-    yield from _table(("edit", "count"), [(f"`{name}`", edits[name]) for name in EDITS])
-    yield from _table(
+    yield from table(("fault", "count"), [(f"`{name}`", faults[name]) for name in FAULTS])
+    yield from table(("edit", "count"), [(f"`{name}`", edits[name]) for name in EDITS])
+    yield from table(
         ("exception", "exports"), Counter(f"`{outcome.error}`" for outcome in failed).most_common()
     )
 
@@ -66,7 +66,8 @@ def _share(outcomes: Iterable[Outcome], fault_level: str, edit_level: str) -> st
     return f"{sum(outcome.error is None for outcome in chosen)} of {len(chosen)}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     for row in rows:

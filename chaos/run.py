@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.api.auth import TokenCache
-from airflow_provider_contensis.api.client import ContensisClient
-from airflow_provider_contensis.api.retry import RetryPolicy
-from airflow_provider_contensis.api.token_request import Credentials
 from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.sandbox import Editors, Mixture, Request, Response, Sandbox
+from airflow_provider_contensis.sandbox import Editors, Request, Response, Sandbox
+from chaos.harness import MemoryPointer, Service, TaskInterruptedError, Warnings, mixture_of, open_client
 from chaos.oracle import NOTES, Oracle, differing_files, files_below
 from chaos.scenario import Scenario, draw_repeats, draw_scenario, import_in_bulk
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping
-    from types import TracebackType
 
-    from airflow_provider_contensis.api.buffers import Body
     from airflow_provider_contensis.sandbox import Catalogue
 
-_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
-# As many attempts as the product makes by default, with much shorter waits.
-_FAST_RETRY = RetryPolicy(attempts=7, initial_wait=0.002, max_wait=2.0, total=20.0)
-_TIMEOUT_SECONDS = 1.0
-_OUTAGE_SECONDS = 0.02
 _MAX_RUN_SECONDS = 300.0  # a longer run counts as one that never ends
 _OLDER_EXPORT = {
     "_manifest.json": json.dumps({"files": [{"path": "gone.jsonl"}, {"path": "article.jsonl"}]}),
@@ -80,46 +68,6 @@ class Outcome:
     comparisons: int = 0
 
 
-class _TaskInterruptedError(Exception):
-    """Interrupts a task from outside, as Airflow's timeout does."""
-
-
-class _Client(ContensisClient):
-    """A client that interrupts its task at a given search.
-
-    :param searches: the number of that search; None to never interrupt.
-    """
-
-    def __init__(self, *args: Any, searches: int | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._interrupt_at = searches
-        self._number = count(1)
-
-    def search(self, *args: Any, **kwargs: Any) -> Body:
-        if next(self._number) == self._interrupt_at:
-            raise _TaskInterruptedError
-        return super().search(*args, **kwargs)
-
-
-class _CheckpointPointer:
-    """Passes the checkpoint pointer from one attempt to the next."""
-
-    def __init__(self) -> None:
-        self.is_last_attempt = False
-        self.recalled = 0
-        self._pointer: dict[str, str] | None = None
-
-    def load(self) -> dict[str, str] | None:
-        self.recalled += self._pointer is not None
-        return self._pointer
-
-    def save(self, pointer: dict[str, str]) -> None:
-        self._pointer = pointer
-
-    def clear(self) -> None:
-        self._pointer = None
-
-
 def run(seed: int) -> Outcome:
     """Run the scenario of a seed."""
     return run_scenario(draw_scenario(seed))
@@ -130,7 +78,7 @@ def run_scenario(scenario: Scenario) -> Outcome:
     catalogue = scenario.catalogue()
     oracle = Oracle(scenario, catalogue)
     editors = Editors(catalogue, scenario.seed, scenario.edit_rate)
-    mixture = _mixture(scenario)
+    mixture = mixture_of(scenario)
 
     def respond(request: Request) -> Response:
         editors(request)
@@ -143,12 +91,12 @@ def run_scenario(scenario: Scenario) -> Outcome:
     with (
         tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
         Sandbox(catalogue, faults=respond, seed=scenario.seed, **scenario.sandbox) as sandbox,
-        _Warnings() as warnings,
+        Warnings() as warnings,
     ):
         place = Path(folder)
         _write_older_export(scenario, place)
         before = files_below(place)
-        pointer = _CheckpointPointer()
+        pointer = MemoryPointer()
         reported, error = _export(scenario, sandbox, place, pointer)
         seconds = time.monotonic() - started
         after = files_below(place)
@@ -217,11 +165,11 @@ def _repeat(scenario: Scenario, catalogue: Catalogue) -> tuple[dict[str, bytes],
     """Export the content as it is; return the files, any error, and whether the proof found entries."""
     with (
         tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
-        Sandbox(catalogue, faults=_mixture(scenario), seed=scenario.seed, **scenario.sandbox) as sandbox,
-        _Warnings() as warnings,
+        Sandbox(catalogue, faults=mixture_of(scenario), seed=scenario.seed, **scenario.sandbox) as sandbox,
+        Warnings() as warnings,
     ):
         place = Path(folder)
-        _, error = _export(scenario, sandbox, place, _CheckpointPointer())
+        _, error = _export(scenario, sandbox, place, MemoryPointer())
         return files_below(place), error, bool(warnings.counts["proof"])
 
 
@@ -230,18 +178,8 @@ def _settings(scenario: Scenario) -> str:
     return ", ".join(f"{name}={scenario.arguments[name]}" for name in names)
 
 
-def _mixture(scenario: Scenario) -> Mixture:
-    return Mixture(
-        scenario.seed,
-        scenario.faults,
-        retry_after=scenario.retry_after,
-        slow=scenario.slow,
-        outage=_OUTAGE_SECONDS,
-    )
-
-
 def _export(
-    scenario: Scenario, sandbox: Sandbox, place: Path, pointer: _CheckpointPointer
+    scenario: Scenario, sandbox: Sandbox, place: Path, pointer: MemoryPointer
 ) -> tuple[int, Exception | None]:
     """Export, in as many attempts as it takes; return the reported number of entries, and any error."""
     request = ExportRequest.from_arguments(
@@ -249,15 +187,12 @@ def _export(
     )
     for searches in (*scenario.broken_off, None):
         pointer.is_last_attempt = searches is None
-        credentials = Credentials(sandbox.url, sandbox.client_id, sandbox.client_secret, _SCOPES)
-        client = _Client(
-            credentials, timeout=_TIMEOUT_SECONDS, retry=_FAST_RETRY, tokens=TokenCache(), searches=searches
-        )
+        client = open_client(Service.of(sandbox), searches)
         watchdog = threading.Timer(_MAX_RUN_SECONDS, client.close)
         watchdog.start()
         try:
             return export_entries(client, sandbox.project_id, request, pointer=pointer).entries, None
-        except _TaskInterruptedError:
+        except TaskInterruptedError:
             continue
         except Exception as error:  # noqa: BLE001  # foreign exceptions are what this looks for
             if pointer.is_last_attempt or not getattr(error, "retryable", False):
@@ -288,28 +223,3 @@ def _write_older_export(scenario: Scenario, place: Path) -> None:
         path = place / scenario.destination / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
-
-
-class _Warnings(logging.Handler):
-    """Counts the product's warnings by module, and keeps them off the screen in a run of many."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.counts: Counter[str] = Counter()
-        self._logger = logging.getLogger("airflow_provider_contensis")
-        self._propagated = self._logger.propagate
-
-    def __enter__(self) -> Self:
-        self._logger.addHandler(self)
-        # The replay of a single run shows the whole log.
-        self._logger.propagate = self._propagated and logging.getLogger().isEnabledFor(logging.INFO)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._logger.removeHandler(self)
-        self._logger.propagate = self._propagated
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.counts[record.name.rpartition(".")[2]] += 1

@@ -13,13 +13,13 @@ from airflow_provider_contensis.sandbox import FAULTS, Catalogue, ExpiresIn, syn
 from airflow_provider_contensis.sandbox.documents import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # No retry fixes these: nearly every export that meets one fails, so they are rare.
 FATAL = ("403", "window-error")
-_LANGUAGES = ("en-GB", "cy", "fr")
-_CONTENT_TYPES = ("article", "event", "person")
-_CONCURRENCIES = (1, 2, 4, 4, 8)
+LANGUAGES = ("en-GB", "cy", "fr")
+CONTENT_TYPES = ("article", "event", "person")
+CONCURRENCIES = (1, 2, 4, 4, 8)
 _TICKS = 10_000  # in a millisecond, each of 100 nanoseconds
 # After every `changed_from` that is drawn, and before every `changed_to`.
 _IMPORTED = datetime(2025, 12, 1, 10, tzinfo=UTC)
@@ -93,34 +93,52 @@ class Scenario:
 
     def catalogue(self) -> Catalogue:
         """Return the content; it is the same in every call."""
-        catalogues = [
-            synthetic_catalogue(
-                kind.entries,
-                languages=self.languages,
-                same_created=kind.same_created,
-                drafts=kind.drafts,
-                edited=kind.edited,
-                body_bytes=60,
-                content_type_id=kind.id,
-                seed=self.seed,
-            )
-            for kind in self.kinds
-        ]
-        content_types = [each for catalogue in catalogues for each in catalogue.content_types.values()]
-        for content_type in content_types:
-            content_type["includeInDelivery"] = content_type["id"] != self.unlisted
-        documents = [each for catalogue in catalogues for each in catalogue.select(lambda _: True)[1]]
-        project = {**catalogues[0].project, "deliverySysExclusions": list(self.exclusions)}
-        return Catalogue(project, content_types, documents)
+        return build_catalogue(
+            self.kinds, self.languages, self.seed, exclusions=self.exclusions, unlisted=self.unlisted
+        )
+
+
+def build_catalogue(
+    kinds: Sequence[Kind],
+    languages: Sequence[str],
+    seed: int,
+    *,
+    exclusions: Sequence[str] = (),
+    unlisted: str | None = None,
+) -> Catalogue:
+    """Return a project with these content types; it is the same in every call.
+
+    :param exclusions: the fields that the project hides from the Delivery API.
+    :param unlisted: the content type that the Delivery API does not list.
+    """
+    catalogues = [
+        synthetic_catalogue(
+            kind.entries,
+            languages=languages,
+            same_created=kind.same_created,
+            drafts=kind.drafts,
+            edited=kind.edited,
+            body_bytes=60,
+            content_type_id=kind.id,
+            seed=seed,
+        )
+        for kind in kinds
+    ]
+    content_types = [each for catalogue in catalogues for each in catalogue.content_types.values()]
+    for content_type in content_types:
+        content_type["includeInDelivery"] = content_type["id"] != unlisted
+    documents = [each for catalogue in catalogues for each in catalogue.select(lambda _: True)[1]]
+    project = {**catalogues[0].project, "deliverySysExclusions": list(exclusions)}
+    return Catalogue(project, content_types, documents)
 
 
 def draw_scenario(seed: int) -> Scenario:
     """Return the scenario of a seed; it is the same in every call."""
     rng = random.Random(f"chaos {seed}")
-    languages = _LANGUAGES[: rng.choice((1, 1, 2, 3))]
-    names = _CONTENT_TYPES[: rng.choice((1, 1, 2, 3))]
+    languages = LANGUAGES[: rng.choice((1, 1, 2, 3))]
+    names = CONTENT_TYPES[: rng.choice((1, 1, 2, 3))]
     size = int(20 * 100 ** rng.random()) // len(languages)
-    kinds = tuple(_kind(rng, name, max(1, size // len(names))) for name in names)
+    kinds = tuple(draw_kind(rng, name, max(1, size // len(names))) for name in names)
     delivery = rng.random() < 0.25
     exclusions = (
         _maybe_one(rng, 0.4, ("sys.version", "sys.version.created", "sys.version.*")) if delivery else ()
@@ -134,8 +152,8 @@ def draw_scenario(seed: int) -> Scenario:
         "content_type_id": rng.choice((None, None, listed[0], listed)),
         "language": rng.choice((None, None, languages[0], list(languages))),
         "data_format": rng.choice(("entry", "entry", "entry", None)),
-        "page_size": _page_size(rng, sum(kind.entries for kind in kinds) * len(languages)),
-        "max_concurrent_requests": rng.choice(_CONCURRENCIES),
+        "page_size": draw_page_size(rng, sum(kind.entries for kind in kinds) * len(languages)),
+        "max_concurrent_requests": rng.choice(CONCURRENCIES),
     }
     if rng.random() < 0.3:
         arguments["where"] = [rng.choice(WHERE).clause]
@@ -149,7 +167,7 @@ def draw_scenario(seed: int) -> Scenario:
     if edit_level == "many":  # on smaller pages, editors create entries faster than the export reads them
         arguments["page_size"] = max(10, arguments["page_size"])
     has_older = rng.random() < 0.5
-    faults = _faults(rng, fault_level)
+    faults = draw_faults(rng, fault_level)
     edit_rate = {"none": 0.0, "few": rng.uniform(0.03, 0.3), "many": rng.uniform(0.5, 3)}[edit_level]
     retry_after = rng.choice((0, 0, 0, 0, 0, 1))
     slow = rng.choice((0.02, 0.02, 0.05, 0.05, 1.2))
@@ -204,7 +222,7 @@ def draw_repeats(scenario: Scenario) -> tuple[Scenario, Scenario]:
         undisturbed,
         arguments=_with_other_settings(rng, undisturbed),
         fault_level="few",
-        faults={name: share for name, share in _faults(rng, "few").items() if name not in FATAL},
+        faults={name: share for name, share in draw_faults(rng, "few").items() if name not in FATAL},
         broken_off=tuple(rng.randint(2, 10) for _ in range(rng.choice((0, 1)))),
     )
     return undisturbed, disturbed
@@ -215,9 +233,11 @@ def _with_other_settings(rng: random.Random, scenario: Scenario) -> dict[str, An
     entries = sum(kind.entries for kind in scenario.kinds) * len(scenario.languages)
     old, new = scenario.arguments, dict(scenario.arguments)
     while new["page_size"] == old["page_size"]:
-        new["page_size"] = max(6, _page_size(rng, entries))  # smaller pages take long and show nothing more
+        new["page_size"] = max(
+            6, draw_page_size(rng, entries)
+        )  # smaller pages take long and show nothing more
     while new["max_concurrent_requests"] == old["max_concurrent_requests"]:
-        new["max_concurrent_requests"] = rng.choice(_CONCURRENCIES)
+        new["max_concurrent_requests"] = rng.choice(CONCURRENCIES)
     return new
 
 
@@ -248,7 +268,8 @@ def import_in_bulk(scenario: Scenario, catalogue: Catalogue) -> None:
         )
 
 
-def _kind(rng: random.Random, name: str, entries: int) -> Kind:
+def draw_kind(rng: random.Random, name: str, entries: int) -> Kind:
+    """Return a content type with as many entries."""
     return Kind(
         name,
         entries,
@@ -258,7 +279,7 @@ def _kind(rng: random.Random, name: str, entries: int) -> Kind:
     )
 
 
-def _page_size(rng: random.Random, entries: int) -> int:
+def draw_page_size(rng: random.Random, entries: int) -> int:
     """Return a page size that gives many windows, a few, or one."""
     return max(3, entries // rng.choice((1, 4, 10, 20, 40, 80)) + rng.randint(-2, 2))
 
@@ -280,7 +301,8 @@ def _destination(rng: random.Random, arguments: dict[str, Any]) -> str:
     return "export/"
 
 
-def _faults(rng: random.Random, fault_level: str) -> dict[str, float]:
+def draw_faults(rng: random.Random, fault_level: str) -> dict[str, float]:
+    """Return the share of requests that each fault hits."""
     if fault_level == "none":
         return {}
     if fault_level == "storm":
