@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check hooks test-ui chromium matrix chaos kills kills-sync threads fuzz lint format docs bench build release clean
+.PHONY: help demo test check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync threads fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
 
 chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
 	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
+
+chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chaos-sync RUNS=1000 SEED=1 JOBS=2; RUNS=1 replays a seed)
+	$(BIN)/python -m chaos.sync --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui

@@ -1,0 +1,152 @@
+"""One attempt of a task that follows a service, in this process or in one that is killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from itertools import count
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
+
+from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.export import changes, differences
+from airflow_provider_contensis.export.changes_request import ChangesRequest
+from airflow_provider_contensis.export.feed import export_changes
+from airflow_provider_contensis.export.sinks import feed_ledger, feed_ledger_file
+from chaos.harness import Service, open_client
+from chaos.sync.files import before_each_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.context import ForkServerContext
+    from pathlib import Path
+
+    from airflow_provider_contensis.export.results import ChangesSummary
+    from chaos.sync.scenario import Attempt
+
+# New processes fork from one that has imported everything.
+_PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["chaos.sync.attempt"])
+_TIMEOUT_SECONDS = 60.0
+
+
+class Task(NamedTuple):
+    """A task of a run: all its attempts have these in common.
+
+    :param number: of the run.
+    :param service: where it reads.
+    :param folder: where the feed is.
+    :param arguments: of the operator.
+    :param part_entries: as many entries as are counted at once.
+    """
+
+    number: int
+    service: Service
+    folder: Path
+    arguments: dict[str, Any]
+    part_entries: int
+
+    @property
+    def pointer(self) -> Path:
+        """The file that stands for Airflow's task state."""
+        return self.folder.with_name(f"pointer-{self.number}.json")
+
+    def run(
+        self,
+        clock: datetime,
+        *,
+        is_last: bool = True,
+        searches: int | None = None,
+        interruption: Callable[[], None] | None = None,
+    ) -> ChangesSummary:
+        """Run the task.
+
+        :param clock: the time of the worker's clock when it begins.
+        :param is_last: whether no other attempt will follow.
+        :param searches: the number of the search at which it is interrupted; None to never interrupt it.
+        :param interruption: called then; None to raise `TaskInterruptedError`.
+        """
+        options = {} if interruption is None else {"interruption": interruption}
+        client = open_client(self.service, searches, **options)
+        try:
+            with _circumstances(self.part_entries, clock):
+                return export_changes(
+                    client,
+                    self.service.project_id,
+                    ChangesRequest.from_arguments(destination=f"{self.folder}/", **self.arguments),
+                    owner="task",
+                    run={"dag_id": "d", "task_id": "t", "run_id": str(self.number), "map_index": -1},
+                    pointer=_FilePointer(self.pointer, is_last_attempt=is_last),
+                )
+        finally:
+            client.close()
+
+
+def run_until_killed(task: Task, attempt: Attempt, clock: datetime) -> int | None:
+    """Run a task in a process of its own that kills itself; return its exit code, None if it never ends."""
+    process = _PROCESSES.Process(target=_run_until_killed, args=(task, attempt, clock), daemon=True)
+    process.start()
+    process.join(_TIMEOUT_SECONDS)
+    exit_code = process.exitcode
+    process.kill()
+    process.join()
+    return exit_code
+
+
+def _run_until_killed(task: Task, attempt: Attempt, clock: datetime) -> None:
+    logging.disable()
+    calls = count(1)
+
+    def die_at_call() -> None:
+        if next(calls) == attempt.at:
+            _die()
+
+    with ExitStack() as stack:
+        searches = attempt.at if attempt.end == "killed at a search" else None
+        if searches is None:
+            stack.enter_context(before_each_call(task.folder, die_at_call))
+        with suppress(ContensisError):  # it may meet a fault first
+            task.run(clock, is_last=False, searches=searches, interruption=_die)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def _circumstances(part_entries: int, clock: datetime) -> Iterator[None]:
+    """Let small catalogues be counted in several parts, as large ones are, at the history's time."""
+    moments = SimpleNamespace(now=lambda _: clock, fromtimestamp=datetime.fromtimestamp)
+    seconds = SimpleNamespace(time_ns=lambda: int(clock.timestamp() * 1_000_000_000))
+    with (
+        patch.object(differences, "PART_ENTRIES", part_entries),
+        patch.object(feed_ledger, "BLOCK_ENTRIES", part_entries),
+        patch.object(feed_ledger_file, "BLOCK_ENTRIES", part_entries),
+        patch.multiple(changes, datetime=moments, time=seconds),  # all that it uses of both
+    ):
+        yield
+
+
+class _FilePointer:
+    """The pointer to a checkpoint, in a file."""
+
+    def __init__(self, path: Path, *, is_last_attempt: bool) -> None:
+        self.is_last_attempt = is_last_attempt
+        self._path = path
+
+    def load(self) -> Any:
+        return json.loads(self._path.read_text()) if self._path.exists() else None
+
+    def save(self, pointer: dict[str, str]) -> None:
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(pointer))
+        part.replace(self._path)
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""A consumer of a feed: it applies change sets, in order, from the files alone."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Key(NamedTuple):
+    """An entry in one language."""
+
+    content_type_id: str
+    language: str
+    id: str
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Key:
+        """Return the key of an entry, or of a deletion."""
+        sys = entry["sys"]
+        return cls(sys["contentTypeId"], sys["language"], sys["id"])
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """A change set as a consumer reads it.
+
+    :param folder: its name.
+    :param manifest: its manifest.
+    :param upserts: entries as served, in order.
+    :param deletes: reasons, in order.
+    """
+
+    folder: str
+    manifest: dict[str, Any]
+    upserts: list[tuple[Key, bytes]]
+    deletes: list[tuple[Key, str]]
+
+
+class TornFeedError(Exception):
+    """A feed that a reader cannot make sense of."""
+
+
+class Consumer:
+    """Reads a feed, and holds what it says the service has.
+
+    :param folder: the feed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.held: dict[Key, bytes] = {}
+        self.sequence = 0
+        self._folder = folder
+        self._checked: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def index(self) -> dict[str, Any] | None:
+        """The content of `_feed.json`; None if there is no feed."""
+        try:
+            content = (self._folder / "_feed.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            index: dict[str, Any] = json.loads(content)
+        except ValueError:
+            raise TornFeedError("_feed.json is no JSON") from None
+        return index
+
+    def check(self) -> None:
+        """Check that everything that the feed refers to is there and whole.
+
+        :raises TornFeedError: it is not.
+        """
+        index = self.index
+        if index is None:
+            return
+        for name, manifest in self._chain(index, index["oldest_sequence"] or 1):
+            for file in manifest["files"]:
+                path = self._folder / name / file["path"]
+                status = self._stat(path)
+                seen = status.st_size, status.st_mtime_ns
+                if self._checked.get(path) != seen:
+                    self._read(path, file)
+                    self._checked[path] = seen
+        for path in [*(each["path"] for each in index["ledger"]), index["runs_path"]]:
+            self._stat(self._folder / "_ledger" / path)
+
+    def leftovers(self) -> list[str]:
+        """Return the names of what is in the feed, but what it does not refer to."""
+        index = self.index or {"oldest_sequence": None, "ledger": [], "runs_path": None}
+        names = (
+            [name for name, _ in self._chain(index, index["oldest_sequence"])]
+            if index["oldest_sequence"]
+            else []
+        )
+        used = {"_feed.json", *(f"_ledger/{each['path']}" for each in index["ledger"])}
+        used.add(f"_ledger/{index['runs_path']}")
+        return [
+            name
+            for path in sorted(self._folder.rglob("*"))
+            if path.is_file()
+            and (name := str(path.relative_to(self._folder))) not in used
+            and f"{name.partition('/')[0]}/" not in names
+        ]
+
+    def catch_up(self) -> list[ChangeSet]:
+        """Apply the change sets that are new, and return them.
+
+        :raises TornFeedError: they cannot be applied.
+        """
+        index = self.index
+        if index is None:
+            return []
+        found = [self._load(name, manifest) for name, manifest in self._chain(index, self.sequence + 1)]
+        for change_set in reversed(found):
+            self._apply(change_set)
+        if self.sequence != index["sequence"] or len(self.held) != index["entries"]:
+            raise TornFeedError(
+                f"_feed.json says {index['entries']} entries after change set {index['sequence']}, "
+                f"but its change sets say {len(self.held)} after {self.sequence}"
+            )
+        return found[::-1]
+
+    def _chain(self, index: dict[str, Any], first: int) -> list[tuple[str, dict[str, Any]]]:
+        """Return the change sets from the last one back to a sequence number."""
+        found = []
+        name, expected = index.get("latest"), index.get("sequence", 0)
+        while name is not None and expected >= first:
+            path = self._folder / name / "_manifest.json"
+            self._stat(path)
+            manifest = json.loads(path.read_bytes())
+            if manifest["sequence"] != expected:
+                raise TornFeedError(f"{name} has sequence {manifest['sequence']}, not {expected}")
+            found.append((name, manifest))
+            name, expected = manifest["previous"], expected - 1
+        return found
+
+    def _load(self, name: str, manifest: dict[str, Any]) -> ChangeSet:
+        upserts, deletes = [], []
+        for file in manifest["files"]:
+            for line in self._read(self._folder / name / file["path"], file):
+                row = json.loads(line)
+                if file["operation"] == "upsert":
+                    upserts.append((Key.of(row), line))
+                else:
+                    deletes.append((Key.of(row), row["reason"]))
+                if row["sys"]["contentTypeId"] != file["content_type_id"]:
+                    raise TornFeedError(f"{file['path']} holds an entry of another content type")
+        return ChangeSet(name, manifest, upserts, deletes)
+
+    def _apply(self, change_set: ChangeSet) -> None:
+        for key, line in change_set.upserts:
+            self.held[key] = line
+        for key, _ in change_set.deletes:
+            if self.held.pop(key, None) is None:
+                raise TornFeedError(f"{change_set.folder} deletes {' '.join(key)}, which is not there")
+        self.sequence = change_set.manifest["sequence"]
+
+    def _read(self, path: Path, file: dict[str, Any]) -> list[bytes]:
+        self._stat(path)
+        content = path.read_bytes()
+        if (len(content), hashlib.sha256(content).hexdigest()) != (file["bytes"], file["sha256"]):
+            raise TornFeedError(f"{path.name} has another size or hash than in its manifest")
+        lines = (gzip.decompress(content) if path.name.endswith(".gz") else content).split(b"\n")
+        if lines.pop() or len(lines) != file["rows"]:
+            raise TornFeedError(f"{path.name} has {len(lines)} rows, but {file['rows']} in its manifest")
+        return lines
+
+    def _stat(self, path: Path) -> Any:
+        try:
+            return path.stat()
+        except FileNotFoundError:
+            name = path.relative_to(self._folder)
+            raise TornFeedError(f"the feed refers to {name}, which is not there") from None

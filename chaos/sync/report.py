@@ -1,0 +1,53 @@
+"""Summarize many histories as Markdown tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.sandbox import EDITS, FAULTS
+from chaos.report import table
+from chaos.sync.scenario import HAPPENINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chaos.sync.run import Outcome
+
+_COUNTS = (
+    *("runs", "full refreshes", "change sets", "upserts", "deletions", "deletions: unpublished"),
+    *("deletions: deleted", "deletions: not_visible", "deletions: not_matching", "interrupted"),
+    *("killed at a search", "killed at a file", "retries of committed runs", "cleared runs"),
+    *("stopped by the guard", "swaps left to a rotation", "swaps left to a full refresh"),
+)
+
+
+def report(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """Return the tables.
+
+    :param seconds: the duration of all histories together.
+    """
+    return "\n".join(_lines(outcomes, seconds))
+
+
+def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
+    counts, errors, happened, faults = (
+        sum((getattr(outcome, name) for outcome in outcomes), Counter[str]())
+        for name in ("counts", "errors", "happened", "faults")
+    )
+    yield from table(
+        ("", "total"),
+        [
+            ("histories", len(outcomes)),
+            *((name, counts[name]) for name in _COUNTS),
+            ("faults injected", faults.total()),
+            ("seconds", round(seconds)),
+            ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),
+        ],
+    )
+    names = dict.fromkeys([*EDITS, *HAPPENINGS])
+    yield from table(
+        ("happened", "count"), [(f"`{name}`", happened[name]) for name in names if name != "edit"]
+    )
+    yield from table(("fault", "count"), [(f"`{name}`", faults[name]) for name in FAULTS])
+    yield from table(("exception", "runs"), [(f"`{name}`", number) for name, number in errors.most_common()])

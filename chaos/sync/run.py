@@ -1,0 +1,303 @@
+"""One history: what happens to a service, the runs of a task that follows it, and the oracle's verdict."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
+from airflow_provider_contensis.export.ledger import Part, holdings
+from airflow_provider_contensis.export.page import entry_metas
+from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
+from airflow_provider_contensis.export.storage.local import LocalStorage
+from chaos.harness import Service, TaskInterruptedError, Warnings
+from chaos.sync.attempt import Task, run_until_killed
+from chaos.sync.consumer import Consumer, Key, TornFeedError
+from chaos.sync.files import before_each_call
+from chaos.sync.oracle import Oracle
+from chaos.sync.scenario import Happening, Phase, draw_scenario
+from chaos.sync.world import World
+
+if TYPE_CHECKING:
+    from airflow_provider_contensis.export.results import ChangesSummary
+    from chaos.sync.scenario import Attempt, Scenario
+    from chaos.sync.world import Moment
+
+_HEX_DIGITS = 16
+_ATTEMPTS_AFTER_FAILURES = 2
+_EDITS_BETWEEN_ATTEMPTS = 5
+_DAY = 86_400
+
+
+@dataclass
+class Outcome:
+    """The result of one history, in plain values that another process can return.
+
+    :param violations: the promises that were broken.
+    :param counts: what happened, by name.
+    :param errors: how often a run failed, by the class of the exception.
+    :param happened: what happened to the service, by name.
+    :param faults: counts of injected faults, by name.
+    """
+
+    seed: int
+    violations: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    happened: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+def run(seed: int) -> Outcome:
+    """Run the scenario of a seed."""
+    return run_scenario(draw_scenario(seed))
+
+
+def run_scenario(scenario: Scenario) -> Outcome:
+    """Let a history happen, follow it, and judge every run."""
+    world = World(scenario)
+    with tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder, world.sandbox, Warnings():
+        history = _History(world, Path(folder, "feed"))
+        try:
+            for phase in scenario.phases:
+                history.live(phase)
+            history.settle()
+        except TornFeedError as error:
+            history.complain(str(error))
+    outcome = history.outcome
+    outcome.happened = world.happened + world.editors.made
+    outcome.faults = world.mixture.injected
+    return outcome
+
+
+class _History:
+    """A service, a task that follows it, and a consumer of its feed."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self._world = world
+        self._folder = folder
+        self._oracle = Oracle(world)
+        self._consumer = Consumer(folder)
+        self._runs = 0
+        self._begin: Moment = world.moment
+        self._results: list[tuple[Task, ChangesSummary]] = []
+        self.outcome = Outcome(world.scenario.seed)
+
+    def live(self, phase: Phase) -> None:
+        """Let a phase happen."""
+        for happening in phase.happenings:
+            self._world.happen(happening)
+        self._world.pass_time(phase.seconds)
+        self._world.edit_rate = phase.edit_rate
+        task = self._task(phase)
+        result = self._run(task, phase)
+        self._world.edit_rate = 0.0
+        if result is not None and phase.is_cleared:
+            self._clear(*self._earlier())
+
+    def settle(self) -> None:
+        """Let everything settle, and compare the copy with the service."""
+        self._world.pass_time(_DAY)
+        self._world.settle()
+        self._world.pass_time(_DAY)
+        calm = Phase(happenings=(), seconds=0, is_guarded=False)
+        horizon = (self._consumer.index or {}).get("horizon")
+        may_swap = self._oracle.has_returned(self._consumer.held, horizon)
+        if self._run(self._task(calm), calm) is None:
+            return
+        left, violations = self._oracle.compare(self._consumer.held, may_swap=False)
+        if left and may_swap:
+            self.outcome.counts["swaps left to a rotation"] += 1
+            for _ in range(_HEX_DIGITS + 1):
+                self._run(self._task(calm), calm)
+            left, violations = self._oracle.compare(self._consumer.held, may_swap=True)
+            self.outcome.counts["swaps left to a full refresh"] += left > 0
+        self.complain(*violations)
+        self._check_ledger()
+        full = Phase(happenings=(), seconds=0, is_guarded=False, is_full=True)
+        result = self._run(self._task(full), full)
+        if result is not None:
+            if self._consumer.held != self._oracle.served():
+                self.complain("after a full refresh, the copy is not what the service has, byte by byte")
+            if (result["drift"] or 0) > left:
+                self.complain(f"a full refresh reports drift={result['drift']}, but {left} entries differed")
+        result = self._run(self._task(calm), calm)
+        if result is not None and result["change_set"] is not None:
+            self.complain(f"nothing happened, but a run wrote {result['change_set']}")
+        self._check_ledger()
+
+    def complain(self, *violations: str) -> None:
+        """Note violations."""
+        named = [f"run {self._runs}: {violation}" for violation in violations]
+        self.outcome.violations += [each for each in named if each not in self.outcome.violations]
+
+    def _task(self, phase: Phase) -> Task:
+        self._runs += 1
+        arguments: dict[str, Any] = {**self._world.scenario.arguments, "full_refresh": phase.is_full}
+        if not phase.is_guarded:
+            arguments["max_delete_share"] = None
+        service = Service.of(self._world.sandbox)
+        return Task(self._runs, service, self._folder, arguments, self._world.scenario.part_entries)
+
+    def _run(self, task: Task, phase: Phase) -> ChangesSummary | None:
+        """Run a task, in as many attempts as it takes; return its result, or None if it failed."""
+        self._begin = self._world.moment
+        self.outcome.counts["runs"] += 1
+        self.outcome.counts["full refreshes"] += phase.is_full
+        committed = False
+        for attempt in phase.attempts:
+            self._begin_attempt()
+            ended = self._break_off(task, attempt)
+            self.outcome.counts[attempt.end] += ended
+            committed = self._observe(phase, is_committed=committed) or committed
+            self._world.pass_time(phase.seconds / 10)
+            if phase.edit_rate:
+                self._world.happen(Happening("edit", _EDITS_BETWEEN_ATTEMPTS))
+                self._world.pass_time(phase.seconds / 10)
+        for remaining in range(_ATTEMPTS_AFTER_FAILURES, -1, -1):
+            self._begin_attempt()
+            try:
+                with self._reader():
+                    result = task.run(self._world.worker_clock, is_last=not remaining)
+            except Exception as error:  # noqa: BLE001  # foreign exceptions are what this looks for
+                self._observe(phase, is_committed=True)
+                if getattr(error, "retryable", False) and remaining:
+                    continue
+                self._judge_failure(error, phase)
+                return None
+            self._judge_result(result, phase, was_committed=committed)
+            self._results.append((task, result))
+            return result
+        raise AssertionError("the last attempt returns")
+
+    def _begin_attempt(self) -> None:
+        self._before = (self._content(), dict(self._consumer.held))
+        self._seen = {self._before[0]}
+        self._world.sandbox.forget_requests()
+
+    def _content(self) -> bytes | None:
+        path = self._folder / "_feed.json"
+        return path.read_bytes() if path.exists() else None
+
+    def _reader(self) -> Any:
+        """Return a context in which a reader looks at the feed before each call to the file system."""
+        return before_each_call(self._folder, self._look)
+
+    def _look(self) -> None:
+        """Read the feed as another process might at any moment."""
+        self._seen.add(self._content())
+        try:
+            self._consumer.check()
+        except TornFeedError as error:  # it is not for the product to see
+            self.complain(str(error))
+
+    def _break_off(self, task: Task, attempt: Attempt) -> bool:
+        """Make an attempt that does not get to its end; return whether it did not."""
+        if attempt.end != "interrupted":
+            exit_code = run_until_killed(task, attempt, self._world.worker_clock)
+            if exit_code not in (0, -signal.SIGKILL):
+                self.complain(f"an attempt in a process of its own ended with exit code {exit_code}")
+            return exit_code != 0
+        try:
+            with self._reader():
+                task.run(self._world.worker_clock, is_last=False, searches=attempt.at)
+        except TaskInterruptedError:
+            return True
+        except ContensisError:
+            pass  # it met a fault first
+        except Exception as error:  # noqa: BLE001  # as in the last attempt
+            self.complain(f"an attempt failed with a foreign exception, {type(error).__name__}: {error}")
+        return False
+
+    def _observe(self, phase: Phase, *, is_committed: bool) -> bool:
+        """Look at the feed after an attempt, and judge what it committed; return whether it did.
+
+        :param is_committed: whether nothing may change, as an earlier attempt committed or this one failed.
+        """
+        content, held = self._before
+        self._consumer.check()
+        now = self._content()
+        if not self._seen <= {content, now}:
+            self.complain("a reader saw a feed that is neither that before the run nor that after it")
+        if now == content:
+            return False
+        if is_committed:
+            self.complain("the feed changed after its run was committed, or although the run failed")
+        for change_set in self._consumer.catch_up():
+            self.outcome.counts["change sets"] += 1
+            self.outcome.counts["upserts"] += len(change_set.upserts)
+            self.outcome.counts["deletions"] += len(change_set.deletes)
+            self.outcome.counts.update(f"deletions: {reason}" for _, reason in change_set.deletes)
+            self.complain(
+                *self._oracle.judge(
+                    change_set, held, self._begin, self._world.moment, is_guarded=phase.is_guarded
+                )
+            )
+        return True
+
+    def _judge_result(self, result: ChangesSummary, phase: Phase, *, was_committed: bool) -> None:
+        before = self._consumer.sequence
+        if was_committed:
+            self.outcome.counts["retries of committed runs"] += 1
+            if self._observe(phase, is_committed=True) or self._world.sandbox.count():
+                self.complain("a run that had been committed did not return its result at once")
+        elif not self._observe(phase, is_committed=False):
+            self.complain("a run succeeded, but committed nothing")
+        index = self._consumer.index or {}
+        is_new = self._consumer.sequence > before
+        if not was_committed and (result["change_set"] is not None) != is_new:
+            self.complain(f"a run returned change set {result['change_set']}, but committed {int(is_new)}")
+        latest, sequence = index.get("latest"), index.get("sequence")
+        if result["change_set"] not in (None, latest) or result["sequence"] != sequence:
+            self.complain(f"a run returned {result['change_set']}, but the feed's latest is {latest}")
+        # A run that had been committed touches nothing: what is in its way is left to the next one.
+        if not was_committed and (leftovers := self._consumer.leftovers()):
+            self.complain(f"a run left {', '.join(leftovers[:3])} behind")
+
+    def _judge_failure(self, error: Exception, phase: Phase) -> None:
+        self.outcome.errors[type(error).__name__] += 1
+        if not isinstance(error, ContensisError):
+            self.complain(f"it failed with a foreign exception, {type(error).__name__}: {error}")
+        elif str(error).startswith("Too many deletions"):
+            self.outcome.counts["stopped by the guard"] += 1
+            if not self._oracle.may_stop(self._consumer.held, self._begin, self._world.moment):
+                self.complain(f"it was stopped without a cause: {error}")
+        elif isinstance(error, ConfigurationError) and self._world.roles[-1]:
+            pass  # it asks for a content type that the API key may not see
+        elif not self._world.is_disturbed or (not self._world.scenario.faults and not phase.edit_rate):
+            self.complain(f"it failed although nothing was wrong: {error}")
+
+    def _clear(self, task: Task, earlier: ChangesSummary) -> None:
+        """Run a task again that has succeeded: it returns the same, and reads nothing."""
+        self._begin_attempt()
+        self.outcome.counts["cleared runs"] += 1
+        result = task.run(self._world.worker_clock)
+        if result != earlier or self._world.sandbox.count() or self._content() != self._before[0]:
+            self.complain(f"cleared run {task.number} returned {result}, and before that {earlier}")
+
+    def _earlier(self) -> tuple[Task, ChangesSummary]:
+        """Return the last run that succeeded, or the one before it."""
+        return self._results[-1 - self._runs % 2 * (len(self._results) > 1)]
+
+    def _check_ledger(self) -> None:
+        """Compare the ledger with what the change sets say."""
+        index = self._consumer.index or {"ledger": []}
+        ledger = FeedLedger(LocalStorage(), f"{self._folder}/", index["ledger"])
+        found = {
+            Key(*held_slice, held.id): held.digest
+            for held_slice in ledger.slices()
+            for _, held in ledger.held(
+                Part(content_type_ids=(held_slice.content_type_id,), languages=(held_slice.language,))
+            )
+        }
+        ledger.close()
+        entries = [msgspec.Raw(line) for line in self._consumer.held.values()]
+        told = holdings(entries, entry_metas(entries, "published"))
+        if found != {key: held.digest for key, held in zip(self._consumer.held, told, strict=True)}:
+            self.complain("the ledger holds something else than the change sets")
