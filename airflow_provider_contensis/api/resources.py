@@ -44,6 +44,8 @@ class Version(TypedDict, total=False):
     """The version of a content type."""
 
     versionNo: str
+    modified: str
+    published: str | None
 
 
 class ContentType(TypedDict, total=False):

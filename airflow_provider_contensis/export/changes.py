@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.changes_request import FollowOptions
     from airflow_provider_contensis.export.checkpoint import Checkpoint
@@ -58,7 +59,7 @@ class Position:
     """Where the last run left a copy.
 
     :param horizon: the time from which this run reads; None to read everything.
-    :param schemas: a hash of the fields of each content type.
+    :param schemas: a hash of the fields of each content type whose definition is older than the horizon.
     :param runs: how many runs have updated the copy; 0 for a new one.
     """
 
@@ -181,6 +182,10 @@ class Follower:
             self._find_deletions(self._read(self._query, checkpoint, horizon))
         horizon = checkpoint.horizon or horizon or self._horizon_of_marks()
         horizon = max(filter(None, (horizon, position.horizon)), key=sort_key, default=None)
+        # The index may still show entries as they were before a definition changed: read them again.
+        for each in plan.content_types:
+            if _changed_since(each, horizon):
+                del schemas[each["id"]]
         findings.position = Position(horizon=horizon, schemas=schemas, runs=position.runs + 1)
         return findings
 
@@ -320,3 +325,10 @@ class Follower:
         self._findings.deleted.update((each.held_slice, each.reason) for each in deletions)
         if self._findings.drift is not None:
             self._findings.drift += len(deletions)
+
+
+def _changed_since(content_type: ContentType, horizon: str | None) -> bool:
+    """Return whether a content type's definition says that it changed at or after a time."""
+    version = content_type.get("version") or {}
+    times = [version.get("modified"), version.get("published")]
+    return horizon is not None and any(time and sort_key(time) >= sort_key(horizon) for time in times)

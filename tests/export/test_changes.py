@@ -234,6 +234,19 @@ class TestFollowing:
         assert load(copy.folder) == served(copy.catalogue)
         assert copy.run()["change_set"] is None
 
+    def test_changed_definition_is_read_again_while_the_index_may_lag(
+        self, follow: Callable[..., Copy]
+    ) -> None:
+        copy = follow(several_types())
+        copy.run()
+        copy.catalogue.index_lag = math.inf
+        fields = copy.catalogue.content_types["kind1"]["fields"]
+        copy.catalogue.update_content_type("kind1", fields[:-1])
+        assert copy.run()["change_set"] is None
+        copy.catalogue.refresh_index()
+        assert copy.run(overlap=0)["content_types"] == {"kind1": {"upserts": 80, "deletes": 0}}
+        assert load(copy.folder) == served(copy.catalogue)
+
     def test_query_is_followed_and_nothing_else(self, follow: Callable[..., Copy]) -> None:
         query: dict[str, Any] = {"content_type_id": ["kind0", "kind1"], "language": "en-GB"}
         query["where"] = [{"field": "title", "exists": True}]
