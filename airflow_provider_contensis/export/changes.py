@@ -169,7 +169,9 @@ class Follower:
         """
         position, findings = self._position, self._findings
         horizon = self._look_at_the_clock()
-        plan = self._read(self._since, None if self._is_full else checkpoint, horizon)
+        # Without the service's time, nobody could tell which changes a checkpoint is too old for.
+        kept = checkpoint if horizon is not None else None
+        plan = self._read(self._since, None if self._is_full else kept, horizon)
         schemas = {each["id"]: schema_hash(each) for each in plan.content_types}
         redefined = [id_ for id_, schema in schemas.items() if position.schemas.get(id_) != schema]
         if redefined and position.horizon is not None:
@@ -179,7 +181,7 @@ class Follower:
         if self._is_full:
             findings.drift = 0
             self._is_check = True
-            self._find_deletions(self._read(self._query, checkpoint, horizon))
+            self._find_deletions(self._read(self._query, kept, horizon))
         horizon = checkpoint.horizon or horizon or self._horizon_of_marks()
         horizon = max(filter(None, (horizon, position.horizon)), key=sort_key, default=None)
         # The index may still show entries as they were before a definition changed: read them again.

@@ -18,6 +18,7 @@ from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.feed import export_changes
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.feeds import feed_index, load, manifests, rows, served
+from tests.file_pointer import FilePointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -296,6 +297,42 @@ class TestHorizon:
 
         copy.sandbox.faults = behind
         assert copy.run(overlap=60)["horizon"] == f"{early - timedelta(seconds=60):%Y-%m-%dT%H:%M:%S}.000Z"
+
+    def test_retry_starts_over_without_the_services_clock(
+        self, follow: Callable[..., Copy], tmp_path: Path
+    ) -> None:
+        copy = follow(several_types(150, 1))
+
+        def no_date(request: Request) -> Response | None:
+            answer = request.answer() if request.kind == "project" else None
+            return answer and replace(answer, headers={**answer.headers, "date": ""})
+
+        def fail_late(request: Request) -> Response | None:
+            late = request.kind == "search" and copy.sandbox.count("search") > 20
+            return Response(500, b"{}") if late else no_date(request)
+
+        def attempt() -> ChangesSummary:
+            request = ChangesRequest.from_arguments(
+                destination=f"{copy.folder}/", page_size=5, max_concurrent_requests=1
+            )
+            pointer = FilePointer(tmp_path / "pointer.json")
+            return export_changes(copy.client, copy.sandbox.project_id, request, pointer=pointer)
+
+        copy.sandbox.faults = no_date
+        copy.run()
+        entries = ids(copy.catalogue)
+        for entry_id in entries:
+            copy.catalogue.update(entry_id, {"title": "one"}, at="2026-06-01T10:00:00Z")
+        copy.sandbox.forget_requests()
+        copy.sandbox.faults = fail_late
+        with pytest.raises(ContensisError):
+            attempt()
+        copy.catalogue.update(entries[0], {"title": "two"}, at="2026-06-01T10:01:00Z")
+        copy.catalogue.update(entries[-1], {"title": "two"}, at="2026-06-01T12:00:00Z")
+        copy.sandbox.faults = no_date
+        attempt()
+        copy.run()
+        assert load(copy.folder) == served(copy.catalogue)
 
     @pytest.mark.parametrize(("api", "least"), [("management", 7), ("delivery", 3_900)])
     def test_overlaps_more_with_the_delivery_api(
