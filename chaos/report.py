@@ -41,7 +41,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
             ("calls retried", warnings["retry"]),
             ("edits made during the exports", edits.total()),
             ("retries that continued from a checkpoint", sum(outcome.continued for outcome in outcomes)),
-            ("windows found incomplete and read again", warnings["proof"]),
+            ("windows found incomplete and read again", warnings["proof"] + warnings["read"]),
             ("byte comparisons", sum(outcome.comparisons for outcome in outcomes)),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),

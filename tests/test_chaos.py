@@ -72,7 +72,7 @@ def test_exports_under_random_faults_and_edits_keep_promises() -> None:
     assert sum(outcome.error is None for outcome in outcomes) > 12
     assert sum(outcome.continued for outcome in outcomes) > 2
     assert sum(outcome.comparisons for outcome in outcomes) > 10
-    assert sum(outcome.warnings["proof"] for outcome in outcomes) > 0
+    assert sum(outcome.warnings["proof"] + outcome.warnings["read"] for outcome in outcomes) > 0
 
 
 def disable_proof(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     # Looked at only if a value does not fit.
     Owners = Callable[[], Sequence[int]]
 
-# Contensis serves up to seven fractional digits of a second: one more than microseconds hold, which are all
-# that most readers know.
+# Contensis serves up to seven fractional digits of a second; microseconds are all that most readers know.
 _TIME_DIGITS = {"us": 6, "ns": 9}
 _BEYOND_MICROSECONDS = r"(\.\d{6})\d+"
 # The first year, and what sorts after the last one.
