@@ -13,12 +13,14 @@ from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.identity import ExpiresIn
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
+from airflow_provider_contensis.sandbox.quirks import QUIRKS
 from airflow_provider_contensis.sandbox.server import Sandbox
 from airflow_provider_contensis.sandbox.store import Change
 
 __all__ = [
     "EDITS",
     "FAULTS",
+    "QUIRKS",
     "Catalogue",
     "Change",
     "Editors",

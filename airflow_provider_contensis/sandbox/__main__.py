@@ -15,6 +15,7 @@ from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic
 from airflow_provider_contensis.sandbox.editors import Editors
 from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
+from airflow_provider_contensis.sandbox.quirks import QUIRKS
 from airflow_provider_contensis.sandbox.server import CLIENT_ID, CLIENT_SECRET, Sandbox
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             token_lifetime=options.token_lifetime,
             hidden_types=options.hide,
             aggregations=not options.no_aggregations,
+            quirks=options.quirk,
             latency=options.latency,
             error_rate=options.error_rate,
             faults=together(
@@ -127,6 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--no-aggregations", action="store_true", help="ignore aggregations, as an older service might do"
+    )
+    parser.add_argument(
+        "--quirk",
+        action="append",
+        default=[],
+        choices=sorted(QUIRKS),
+        metavar="NAME",
+        help=f"switch off an assumption about the service; repeatable; names: {', '.join(QUIRKS)}",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed for errors, faults and edits (default: %(default)s)"

@@ -6,6 +6,8 @@ import base64
 import itertools
 import random
 import re
+import threading
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from urllib.parse import unquote
@@ -33,10 +35,19 @@ from airflow_provider_contensis.sandbox.options import (
     parse_states,
     version_status,
 )
+from airflow_provider_contensis.sandbox.quirks import (
+    SMALL_PAGE,
+    RefusedError,
+    change_entry,
+    change_order,
+    change_project,
+    change_where,
+    check_quirks,
+)
 from airflow_provider_contensis.sandbox.search import Order, QueryError, Search, sort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_contensis.sandbox.catalogue import Catalogue
     from airflow_provider_contensis.sandbox.identity import Identity
@@ -50,6 +61,7 @@ MAX_PAGE_SIZE = 10_000
 DEFAULT_PAGE_SIZE = 25
 
 _NOT_PERMITTED = "You do not have permission to access the requested resource"
+_ALONE_SECONDS = 0.005
 _NO_LOG_ID = "00000000-0000-0000-0000-000000000000"
 _SERVICE_HEADERS = {
     "origin-content-api-version": "16.102.0.7825",
@@ -59,6 +71,7 @@ _SERVICE_HEADERS = {
     "access-control-allow-origin": "*",
     "access-control-expose-headers": "surrogate-key",
 }
+_HTML_404 = b"<html><body><h1>404 Not Found</h1></body></html>\n"
 _DELIVERY_CACHING = {"cache-control": "no-store, must-revalidate"}
 _DELIVERY_ERROR_CACHING = {"cache-control": "no-cache", "pragma": "no-cache", "expires": "-1"}
 _DATA_FORMATS = {"entries": "entry", "assets": "asset", "all": None}
@@ -93,6 +106,8 @@ class Api:
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000; the search engine may do the same.
     :param aggregations: answer `aggregations`; otherwise they are ignored, as an older service might do.
+    :param quirks: names of quirks, of `QUIRKS`: assumptions about the service that do not hold.
+    :param row_limit: the rows of a query that can be reached, and the highest `totalCount` if it is capped.
     :param seed: makes the order of unordered results repeatable.
     """
 
@@ -107,8 +122,12 @@ class Api:
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
         aggregations: bool = True,
+        quirks: Iterable[str] = (),
+        row_limit: int = RESULT_WINDOW,
         seed: int = 0,
     ) -> None:
+        self.quirks = check_quirks(quirks)
+        self.row_limit = row_limit
         self.forbidden = forbidden
         self.hidden_types = hidden_types
         self.hidden_status = hidden_status
@@ -119,6 +138,7 @@ class Api:
         self._projects = {item.project_id.lower(): (item, Search(item)) for item in catalogues}
         self._seed = seed
         self._shuffles = itertools.count()
+        self._answering = threading.Lock()
 
     def route(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """Return the route of a path, as it appears in the URL, and its path parameters."""
@@ -130,6 +150,17 @@ class Api:
 
     def answer(self, route: Route, call: Call) -> Response:
         """Answer a call: check credentials first, then the scope, then the content."""
+        if "one-at-a-time" not in self.quirks:
+            return self._answer(route, call)
+        if not self._answering.acquire(blocking=False):
+            return error_response(429, "Too many requests", api=call.api)
+        try:
+            time.sleep(_ALONE_SECONDS)  # as long as a service takes, so that requests do meet
+            return self._answer(route, call)
+        finally:
+            self._answering.release()
+
+    def _answer(self, route: Route, call: Call) -> Response:
         if call.method not in route.methods:
             return error_response(405, "The requested resource does not support this method", api=call.api)
         scopes = self._scopes(call)
@@ -146,22 +177,25 @@ class Api:
 
     def list_projects(self, call: Call) -> Response:
         """Answer `GET /projects`: a plain array."""
-        return _json_response(call, [catalogue.project for catalogue, _ in self._projects.values()])
+        return _json_response(
+            call, [change_project(catalogue.project, self.quirks) for catalogue, _ in self._projects.values()]
+        )
 
     def get_project(self, call: Call) -> Response:
         """Answer `GET /projects/{p}`."""
-        return _json_response(call, self._project(call)[0].project)
+        return _json_response(call, change_project(self._project(call)[0].project, self.quirks))
 
     def list_content_types(self, call: Call) -> Response:
         """Answer `GET …/contenttypes`: a plain array."""
         catalogue, _ = self._project(call)
         version_status(call)
         wanted = call.query.get("dataformat", "").lower()
+        listed = list(catalogue.content_types.values())
         return _json_response(
             call,
             [
                 item
-                for item in list(catalogue.content_types.values())
+                for item in (listed[:-1] if "unlisted-type" in self.quirks else listed)
                 if wanted in ("", item["dataFormat"].lower())
                 and _is_in_api(call, item)
                 and not self._is_hidden(item["id"])
@@ -193,12 +227,16 @@ class Api:
         version = call.query.get("version")
         # A version number takes precedence over a version status (docs/contensis-api.md).
         statuses = VERSION_STATUSES if version else (version_status(call),)
+        if "latest-by-id" in self.quirks:
+            statuses = VERSION_STATUSES
         found = [catalogue.find(entry_id, language, status) for status in statuses]
         for document in found:
             if document and (not version or document.values("sys.version.versionNo") == (version,)):
                 if self._is_hidden(document.content_type_id):
                     self._refuse_hidden(f"entry with ID '{entry_id}'")
                 return _response(call, self._renderer(call, catalogue)(document))
+        if "html-404" in self.quirks:
+            return Response(404, _HTML_404, {**_SERVICE_HEADERS, "content-type": "text/html"})
         raise ApiError(404, f"The specified entry with ID '{entry_id}' does not exist")
 
     def list_entries(self, call: Call) -> Response:
@@ -228,6 +266,8 @@ class Api:
         _reject_zenql(options)
         where, order = options.get("where"), order_of(options.get("orderby"))
         # Delivery never shows archived or deleted entries (docs/contensis-api.md).
+        if "refused-include-deleted" in self.quirks and "includedeleted" in options:
+            raise ApiError(422, "The member 'includeDeleted' is not known", "includeDeleted")
         states = parse_states(options) if call.api == "management" else LIVE
         documents = self._find(call, search, [] if where is None else where, order, None, states)
         return self._page(call, catalogue, documents, options)
@@ -236,6 +276,8 @@ class Api:
         authorization = call.headers.get("authorization")
         if call.api == "management":
             return self._identity.scopes(authorization)
+        if "no-delivery-bearer" in self.quirks and (authorization or "").lower().startswith("bearer"):
+            authorization = None
         return self._identity.delivery_scopes(
             authorization, call.headers.get("accesstoken"), call.query.get("accesstoken")
         )
@@ -278,12 +320,19 @@ class Api:
     ) -> list[Document]:
         """Search. Without an order, equal entries come in a new order each time (docs/contensis-api.md)."""
         default_status: VersionStatus = "latest" if call.api == "management" else "published"
+        order = change_order(order, self.quirks)
         try:
             documents = search.find(
-                where, order, default_status, states=states, hidden_types=self._hidden_types()
+                change_where(where, self.quirks),
+                order,
+                default_status,
+                states=states,
+                hidden_types=self._hidden_types(),
             )
         except QueryError as error:
             raise ApiError(422, str(error), error.field) from None
+        except RefusedError as error:
+            raise ApiError(422, str(error), "where") from None
         if order:
             return documents
         shuffler = random.Random(f"{self._seed}:{next(self._shuffles)}")
@@ -299,23 +348,26 @@ class Api:
         index = parse_integer(options, "pageIndex", 0, 0, None)
         size = parse_integer(options, "pageSize", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
         render = self._renderer(call, catalogue, options.get("fields"))
-        counts = {
-            each.name: aggregate(documents, each)
-            for each in (aggregations_of(options) if self.aggregations else ())
-        }
+        counts = self._aggregations(documents, options)
+        if "small-pages" in self.quirks:
+            size = min(size, SMALL_PAGE)
         first, last = index * size, (index + 1) * size
         total = len(documents)
-        if last > RESULT_WINDOW and self.beyond_window != "serve":
-            if self.beyond_window == "error":
+        if last > self.row_limit and self.beyond_window != "serve":
+            if self.beyond_window == "error" and "empty-past-window" not in self.quirks:
                 raise ApiError(
                     422,
                     "Result window is too large, from + size must be less than or equal to: "
-                    f"[{RESULT_WINDOW}] but was [{last}]",
+                    f"[{self.row_limit}] but was [{last}]",
                     "pageIndex",
                 )
             documents = []
-        if self.cap_total_count:
-            total = min(total, RESULT_WINDOW)
+        if self.cap_total_count or "capped-count" in self.quirks:
+            total = min(total, self.row_limit)
+        if index and "unsteady-count" in self.quirks:
+            total -= 1
+        if "short-pages" in self.quirks:
+            last = min(last, first + SMALL_PAGE)
         prefix = (
             f'{{"pageIndex":{index},"pageSize":{size},"totalCount":{total},'
             f'"pageCount":{-(-total // size)},"items":['
@@ -327,6 +379,16 @@ class Api:
             return _response(call, body)
         return _response(call, body, {"content-type": "application/json", "etag": _etag(body)})
 
+    def _aggregations(
+        self, documents: Sequence[Document], options: Mapping[str, Any]
+    ) -> dict[str, dict[str, int]]:
+        if not self.aggregations or "no-aggregations" in self.quirks:
+            return {}
+        if "refused-aggregations" in self.quirks and options.get("aggregations"):
+            raise ApiError(422, "The member 'aggregations' is not known", "aggregations")
+        missing = 1 if "wrong-aggregations" in self.quirks else 0
+        return {each.name: aggregate(documents[missing:], each) for each in aggregations_of(options)}
+
     def _renderer(
         self, call: Call, catalogue: Catalogue, fields: object = None
     ) -> Callable[[Document], bytes]:
@@ -334,9 +396,15 @@ class Api:
 
         Only Delivery supports link depths and fields (docs/contensis-api.md).
         """
+        render = self._render(call, catalogue, fields)
+        if not self.quirks:
+            return render
+        return lambda document: change_entry(render(document), self.quirks)
+
+    def _render(self, call: Call, catalogue: Catalogue, fields: object) -> Callable[[Document], bytes]:
         if call.api == "management":
             return lambda document: document.management
-        links = parse_links(call.query)
+        links = UNRESOLVED if "no-link-depth" in self.quirks else parse_links(call.query)
         paths = parse_fields(call.query.get("fields") if fields is None else fields)
         if links == UNRESOLVED and not paths:
             return lambda document: catalogue.served(document, "delivery")

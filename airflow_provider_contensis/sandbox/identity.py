@@ -99,11 +99,12 @@ class Identity:
         # As long as the SHA-1 certificate thumbprint it stands in for.
         self._key_id = _base64(secrets.token_bytes(20))
 
-    def token(self, headers: Mapping[str, str], body: bytes) -> Response:
+    def token(self, headers: Mapping[str, str], body: bytes, quirks: Collection[str] = ()) -> Response:
         """Answer a token request.
 
         :param headers: the request's headers, names in lower case.
         :param body: the form.
+        :param quirks: names of quirks.
         """
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/x-www-form-urlencoded":
@@ -113,8 +114,11 @@ class Identity:
         if error:
             status = self.refused_status if error == "invalid_client" else 400
             return Response(status, _json({"error": error}), _HEADERS)
-        content: dict[str, object] = {"access_token": self._issue(sorted(set(form["scope"].split())))}
-        if self.expires_in is ExpiresIn.TRUTHFUL:
+        scopes = sorted(set(form["scope"].split()))
+        content: dict[str, object] = {"access_token": self._issue(scopes, is_opaque="opaque-token" in quirks)}
+        if "no-expires-in" in quirks:
+            pass
+        elif self.expires_in is ExpiresIn.TRUTHFUL:
             lifetime = self.token_lifetime
             content["expires_in"] = int(lifetime) if lifetime == int(lifetime) else lifetime
         elif self.expires_in is not ExpiresIn.OMITTED:
@@ -170,7 +174,7 @@ class Identity:
             return "invalid_scope"
         return None
 
-    def _issue(self, scopes: list[str]) -> str:
+    def _issue(self, scopes: list[str], *, is_opaque: bool) -> str:
         now = int(time.time())
         header = {"typ": "JWT", "alg": "RS256", "x5t": self._key_id, "kid": self._key_id}
         claims = {
@@ -186,6 +190,8 @@ class Identity:
         # Nobody checks the signature. Random bytes, as long as a 3072-bit signature, make each token unique
         # and unguessable.
         token = ".".join(_base64(part) for part in (_json(header), _json(claims), secrets.token_bytes(384)))
+        if is_opaque:
+            token = secrets.token_hex(64)
         with self._lock:
             moment = time.monotonic()
             self._tokens = {known: issued for known, issued in self._tokens.items() if issued[0] > moment}

@@ -27,6 +27,7 @@ class Response:
     :param cut: share of the body to send before the connection ends; 1 sends all of it, less never all.
     :param framing: how the client finds the end of the body: `length`, `chunked`, or `close` (the end of the
         connection).
+    :param clock: seconds by which the `Date` header is off; None leaves the header out.
     """
 
     status: int = 200
@@ -40,6 +41,7 @@ class Response:
     spread: float = 0.0
     cut: float = 1.0
     framing: Framing = "length"
+    clock: float | None = 0.0
 
     @classmethod
     def json(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -11,17 +11,18 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from airflow_provider_contensis.sandbox.api import Api, BeyondWindow, error_response
+from airflow_provider_contensis.sandbox.api import RESULT_WINDOW, Api, BeyondWindow, error_response
 from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.identity import SCOPES, Client, ExpiresIn, Identity
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
 from airflow_provider_contensis.sandbox.options import Call
+from airflow_provider_contensis.sandbox.quirks import change_response
 from airflow_provider_contensis.sandbox.wire import Server, compress
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
 # Public on purpose: they only open a sandbox, which listens on loopback only.
@@ -39,8 +40,8 @@ class Sandbox:
     """A Contensis environment on this machine. Use it as a context manager, or call `start` and `stop`.
 
     Everything that can change during a test is an attribute: `faults`, `latency`, `error_rate` and `gzip`
-    here, `forbidden`, `hidden_types`, `hidden_status`, `beyond_window`, `cap_total_count` and `aggregations`
-    on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`, and `index_lag` on
+    here, `forbidden`, `hidden_types`, `hidden_status`, `beyond_window`, `cap_total_count`, `aggregations` and
+    `quirks` on `api`, `token_lifetime`, `expires_in` and `refused_status` on `identity`, and `index_lag` on
     `catalogue`.
 
     :param catalogue: the content: one project or several; None means the ISO lists (`iso_catalogue`).
@@ -64,6 +65,8 @@ class Sandbox:
     :param beyond_window: the result past 10,000 rows of a query: `error`, `empty` (no items) or `serve`.
     :param cap_total_count: never report a `totalCount` over 10,000.
     :param aggregations: answer `aggregations`; otherwise they are ignored, as an older service might do.
+    :param quirks: names of quirks, of `QUIRKS`: assumptions about the service that do not hold.
+    :param row_limit: the rows of a query that can be reached, and the highest `totalCount` if it is capped.
     :param latency: seconds of delay before each API response.
     :param error_rate: share of API calls that get a 503 with an HTML page, 0 to 1.
     :param faults: called first for every request; if it returns a response, that response is sent.
@@ -94,6 +97,8 @@ class Sandbox:
         beyond_window: BeyondWindow = "error",
         cap_total_count: bool = False,
         aggregations: bool = True,
+        quirks: Iterable[str] = (),
+        row_limit: int = RESULT_WINDOW,
         latency: float = 0.0,
         error_rate: float = 0.0,
         faults: Faults | None = None,
@@ -124,6 +129,8 @@ class Sandbox:
             beyond_window=beyond_window,
             cap_total_count=cap_total_count,
             aggregations=aggregations,
+            quirks=quirks,
+            row_limit=row_limit,
             seed=seed,
         )
         self.latency = latency
@@ -284,7 +291,8 @@ class Sandbox:
             response = answer()
         if response.delay:
             self._stopping.wait(response.delay)
-        if self.gzip:
+        response = change_response(response, self.api.quirks)
+        if self.gzip and "no-gzip" not in self.api.quirks:
             response = compress(response, headers.get("accept-encoding", ""))
         status = 0 if response.drop else response.status
         with self._lock:
@@ -300,7 +308,7 @@ class Sandbox:
         if plain_path == _TOKEN_PATH:
             if method != "POST":
                 return "token", lambda: Response(405, headers={"allow": "POST"})
-            return "token", lambda: self.identity.token(headers, body)
+            return "token", lambda: self.identity.token(headers, body, self.api.quirks)
         if plain_path == _STATS_PATH:
             return "stats", self._stats
         found = self.api.route(path)

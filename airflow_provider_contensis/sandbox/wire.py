@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
@@ -225,8 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
             lines.append(f"content-length: {length}")
         elif response.framing == "chunked":
             lines.append("transfer-encoding: chunked")
-        if "date" not in map(str.lower, response.headers):
-            lines.append(f"date: {formatdate(usegmt=True)}")
+        if response.clock is not None and "date" not in map(str.lower, response.headers):
+            lines.append(f"date: {formatdate(time.time() + response.clock, usegmt=True)}")
         if self.close_connection:
             lines.append("connection: close")
         header = "\r\n".join([*lines, "", ""]).encode("latin-1")
