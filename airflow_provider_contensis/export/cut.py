@@ -17,6 +17,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.export.model import HEX_DIGITS
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 
@@ -140,7 +141,8 @@ def _cut_by_id(window: Window) -> list[Window]:
     if window.cut_by == "nothing":
         raise ExportError(
             f"{window}: more entries than fit on a page share a created time and the start of their id. "
-            "Set a larger page_size, or narrow the export with content_type_id, language or where."
+            "Set a larger page_size, or narrow the export with content_type_id, language or where. "
+            + hint("starts-with", "created-ranges")
         )
     prefixes = [window.id_prefix + digit for digit in HEX_DIGITS]
     return [*(replace(window, id_prefix=prefix) for prefix in prefixes), replace(window, other_ids=True)]

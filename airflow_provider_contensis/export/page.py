@@ -16,6 +16,7 @@ import msgspec
 from airflow_provider_contensis.exceptions import IncompleteReadError, InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
 from airflow_provider_contensis.export.batch import Batch, EntryMeta
+from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.export.times import as_datetime, sort_key
 from airflow_provider_contensis.utils.json import ARRAY, UNREADABLE
 from airflow_provider_contensis.utils.text import show
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 SIZES = "sizes"  # the aggregation that is asked for
 _CHUNK_BYTES = 1 << 13
 _MILLISECOND = timedelta(milliseconds=1)
+_KIND_CHECKS = {
+    "language": "language-clause",
+    "contentTypeId": "content-type-clause",
+    "dataFormat": "data-format-clause",
+    "versionStatus": "version-status",
+}
+# An entry's id, why it was not asked for, and the checks of the doctor that look for the cause.
+_Contradiction = tuple[str, str, tuple[str, ...]]
 
 
 class RawPage(msgspec.Struct, rename="camel"):
@@ -97,6 +106,9 @@ class _Decoder:
             ("changed", text, msgspec.field(default=None, name=mark)),
         ]
         times += [("published", text, None)] if self._mark_is_later else []
+        if change_mark == "published":  # they tell a draft from a published version
+            number = msgspec.field(default=None, name="versionNo")
+            times += [("modified", text, None), ("version_no", text, number)]
         version = msgspec.defstruct("Version", times, gc=False)
         members: list[Any] = [("id", str), ("language", str, ""), ("content_type_id", str, "")]
         members += [("data_format", str, ""), ("version_status", str, ""), ("version", version | None, None)]
@@ -218,19 +230,21 @@ def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) 
     if not expected == came == distinct:
         raise IncompleteReadError(
             f"{window}: the service counts {raw.total_count:,} entries and a page should hold "
-            f"{expected:,} of them, but it holds {came:,}, {distinct:,} of them distinct.",
+            f"{expected:,} of them, but it holds {came:,}, {distinct:,} of them distinct. "
+            + hint("page-size", "total-count"),
             expected=expected,
             found=distinct,
         )
     contradiction = (
         _wrong_kind(window, query, decoded)
         or _wrong_window(window, batch.metas)
-        or _wrong_version(query, batch.metas)
+        or _wrong_version(query, decoded)
+        or _wrong_change_mark(query, batch.metas)
     )
     if contradiction is not None:
-        entry_id, reason = contradiction
+        entry_id, reason, checks = contradiction
         raise InvalidResponseError(
-            f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}."
+            f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}. {hint(*checks)}"
         )
     return Page(size, raw.total_count, batch, _sizes(raw.aggregations))
 
@@ -240,8 +254,8 @@ def _sizes(aggregations: Any) -> dict[str, int] | None:
     return sizes if isinstance(sizes, dict) and all(type(size) is int for size in sizes.values()) else None
 
 
-def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> tuple[str, str] | None:
-    """Return an entry of another kind than asked for, and the reason."""
+def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> _Contradiction | None:
+    """Return an entry of another kind than asked for."""
     # Nearly always one kind, so that this costs no comparison for each entry.
     kinds = {(sys.language, sys.content_type_id, sys.data_format, sys.version_status): sys for sys in decoded}
     asked: dict[str, set[str]] = {
@@ -254,11 +268,12 @@ def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> tu
         found = (sys.language, sys.content_type_id, sys.data_format, sys.version_status)
         for (name, allowed), value in zip(asked.items(), found, strict=True):
             if value and allowed and value.lower() not in allowed:
-                return sys.id, f"its sys.{name} is {show(value)}"
+                checks = (_KIND_CHECKS[name],) if len(allowed) == 1 else (_KIND_CHECKS[name], "in")
+                return sys.id, f"its sys.{name} is {show(value)}", checks
     return None
 
 
-def _wrong_window(window: Window, metas: Sequence[EntryMeta]) -> tuple[str, str] | None:
+def _wrong_window(window: Window, metas: Sequence[EntryMeta]) -> _Contradiction | None:
     """Return an entry outside of a window, as from a cache that ignores the request's body."""
     lower, upper = as_datetime(window.created_from), as_datetime(window.created_to)
     # A page is ordered by created time, so its ends are enough; times may be hidden.
@@ -269,21 +284,40 @@ def _wrong_window(window: Window, metas: Sequence[EntryMeta]) -> tuple[str, str]
             or (lower is not None and moment < lower)
             or (upper is not None and moment >= upper)
         ):
-            return meta.id, f"it was created at {show(meta.created)}"
+            checks = ("exists",) if window.undated else ("created-ranges", "time-precision", "order")
+            return meta.id, f"it was created at {show(meta.created)}", checks
     if window.id_prefix or window.other_ids:
         for meta in metas:
             if not window.may_hold(meta.id):
-                return meta.id, "its id"
+                return meta.id, "its id", ("starts-with", "not", "or")
     return None
 
 
-def _wrong_version(query: EntryQuery, metas: Sequence[EntryMeta]) -> tuple[str, str] | None:
-    """Return an entry in another version than asked for, as from a service that ignores the clause."""
-    # The Delivery API may hide single times; the Management API shows all or none.
-    if query.version_status == "published" and query.api == "management":
-        for meta in metas:
-            if meta.changed is None and meta.created is not None:
-                return meta.id, "it was never published"
+def _wrong_version(query: EntryQuery, decoded: Sequence[Any]) -> _Contradiction | None:
+    """Return a draft among published entries, as from a service that ignores the clause."""
+    if query.version_status != "published":
+        return None
+    for sys in decoded:
+        version = sys.version
+        if version is None:
+            continue
+        # The Delivery API may hide single times; the Management API shows all or none.
+        if version.changed is None:
+            if version.created is not None and query.api == "management":
+                return sys.id, "it was never published", ("version-status", "change-marks")
+        # Publishing leaves no minor number, and comes after the last save.
+        elif (version.version_no or "0.0").endswith(".0"):
+            continue
+        elif (saved := as_datetime(version.modified)) is not None and saved > (
+            as_datetime(version.changed) or saved
+        ):
+            reason = f"version {show(version.version_no)} was saved after it was published, so it is a draft"
+            return sys.id, reason, ("version-status",)
+    return None
+
+
+def _wrong_change_mark(query: EntryQuery, metas: Sequence[EntryMeta]) -> _Contradiction | None:
+    """Return an entry that changed at another time than asked for."""
     lower, upper = as_datetime(query.changed_from), as_datetime(query.changed_to)
     if lower is None and upper is None:
         return None
@@ -294,7 +328,7 @@ def _wrong_version(query: EntryQuery, metas: Sequence[EntryMeta]) -> tuple[str, 
             (lower is not None and changed < lower - _MILLISECOND)
             or (upper is not None and changed > upper + _MILLISECOND)
         ):
-            return meta.id, f"its change mark is {show(meta.changed)}"
+            return meta.id, f"its change mark is {show(meta.changed)}", ("changed-ranges",)
     return None
 
 

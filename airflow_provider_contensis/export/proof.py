@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export.batch import Receipt
+from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Proof:
         else:
             raise IncompleteReadError(
                 f"{whole}: the service counts {count(expected, 'entry', 'entries')}, but its windows hold "
-                f"{found:,}. Somebody may be changing much content: try again later.",
+                f"{found:,}. Somebody may be changing much content: try again later. "
+                + hint("order", "created-ranges", "total-count"),
                 expected=expected,
                 found=found,
             )
@@ -124,7 +126,8 @@ class Proof:
                 return
         raise IncompleteReadError(
             f"{whole}: the service counts {count(now, 'entry', 'entries')}, but {parts:,} by content "
-            "type and language. Somebody may be changing much content: try again later.",
+            "type and language. Somebody may be changing much content: try again later. "
+            + hint("content-types", "in", "not"),
             expected=now,
             found=parts,
         )
@@ -161,7 +164,8 @@ def _check_distinct(receipts: Sequence[Receipt]) -> None:
     if distinct < found:
         raise IncompleteReadError(
             f"Of {count(found, 'entry', 'entries')}, only {distinct:,} are distinct: the service, or a cache "
-            "in front of it, returned a page that was not asked for.",
+            "in front of it, returned a page that was not asked for. "
+            + hint("created-ranges", "starts-with", "content-type-clause", "language-clause"),
             expected=found,
             found=distinct,
         )

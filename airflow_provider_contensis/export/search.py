@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_contensis.exceptions import APIError
+from airflow_provider_contensis.export.diagnosis import add_hint, checks_of
 from airflow_provider_contensis.export.limits import Limits
 from airflow_provider_contensis.export.model import CREATED
 from airflow_provider_contensis.export.page import SIZES, Page, check_page, split_page
@@ -89,7 +90,14 @@ class WindowSearch:
             with self._parsing:
                 return check_page(raw, window, permit.page_size, self.query)
 
-        return self._client.retrying(attempt, what=what, cancelled=stopped)
+        try:
+            return self._client.retrying(attempt, what=what, cancelled=stopped)
+        except APIError as error:
+            if error.status_code in _UNKNOWN_MEMBER:
+                add_hint(error, *checks_of(window.where))
+            elif error.status_code == 429:
+                add_hint(error, "concurrency")
+            raise
 
     def _send(self, search: dict[str, Any], what: str) -> Body:
         return self._client.search(

@@ -1,0 +1,51 @@
+"""From a failure to the doctor: which of its checks look for the cause (docs/doctor.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_contensis.utils.text import single_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_contensis.exceptions import ContensisError
+
+_OPERATORS = {"in": "in", "or": "or", "not": "not", "exists": "exists", "startsWith": "starts-with"}
+_BOUNDS = frozenset({"greaterThanOrEqualTo", "lessThan"})
+
+
+def hint(*checks: str) -> str:
+    """Return a sentence that names the checks which look for the cause of a failure.
+
+    :param checks: their ids.
+    """
+    named = f"{'check' if len(checks) == 1 else 'checks'} {', '.join(checks)}"
+    return f"To find the cause, run python -m airflow_provider_contensis.doctor ({named})."
+
+
+def add_hint(error: ContensisError, *checks: str) -> None:
+    """Add that sentence to an error; nothing if there are no checks."""
+    if checks:
+        error.message = single_line(f"{error.message} {hint(*checks)}")
+        error.args = (error.message,)
+
+
+def checks_of(clauses: object) -> list[str]:
+    """Return the ids of the checks that try what search clauses use, beyond `equalTo`."""
+    return list(dict.fromkeys(_checks(clauses)))
+
+
+def _checks(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for operator, operand in value.items():
+            if operator in _OPERATORS:
+                yield _OPERATORS[operator]
+            elif operator in _BOUNDS:
+                yield f"{'created' if value.get('field') == 'sys.version.created' else 'changed'}-ranges"
+            if operator in {"and", "or", "not"}:
+                yield from _checks(operand)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _checks(item)
