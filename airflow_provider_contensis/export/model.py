@@ -80,18 +80,18 @@ class EntryQuery:
         :param listed: the listed content types that it does not hold, if it holds unlisted ones.
         :param expected: as in `Window`.
         """
-        content_types: Clause = _one_of("sys.contentTypeId", content_type_ids)
-        if unlisted:
-            content_types = {"field": "sys.id", "exists": True}
-            if listed:
-                content_types = {"not": {"field": "sys.contentTypeId", "in": list(listed)}}
+        content_types: list[Clause] = []  # all of them
+        if not unlisted:
+            content_types = [_one_of("sys.contentTypeId", content_type_ids)]
+        elif listed:
+            content_types = [{"not": {"field": "sys.contentTypeId", "in": list(listed)}}]
         clauses = self._clauses(content_types, languages)
         return Window(tuple(content_type_ids), tuple(languages), clauses, unlisted, expected)
 
-    def _clauses(self, content_types: Clause, languages: Sequence[str]) -> tuple[Clause, ...]:
+    def _clauses(self, content_types: Sequence[Clause], languages: Sequence[str]) -> tuple[Clause, ...]:
         # Those that the service indexes best, on the top level (docs/contensis-api.md, "Search").
         clauses: list[Clause] = [
-            content_types,
+            *content_types,
             {"field": "sys.versionStatus", "equalTo": self.version_status},
             _one_of("sys.language", languages),
             _one_of("sys.dataFormat", [self.data_format] if self.data_format else get_args(DataFormat)),

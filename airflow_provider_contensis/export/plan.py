@@ -6,7 +6,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.exceptions import ConfigurationError, ExportError
+from airflow_provider_contensis.exceptions import APIError, ConfigurationError, ExportError, UnauthorizedError
+from airflow_provider_contensis.export.diagnosis import add_hint, hint
 from airflow_provider_contensis.export.model import Plan
 from airflow_provider_contensis.export.where import check_where
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.search import WindowSearch
 
 log = logging.getLogger(__name__)
+
+_REFUSED = frozenset({400, 422})
 
 
 class Planner:
@@ -47,7 +50,12 @@ class Planner:
         self._client.access_token()  # so that a refusal happens once, not in each of two threads
         with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
             listed = thread.submit(self._content_types)
-            languages = self._languages()
+            try:
+                languages = self._languages()
+            except UnauthorizedError as error:
+                if self._query.api == "delivery":
+                    add_hint(error, "delivery")
+                raise
             content_types = listed.result()
         ids = [content_type["id"] for content_type in content_types]
         log.info("Content types: %s; languages: %s", ", ".join(ids) or "none", ", ".join(languages))
@@ -77,7 +85,14 @@ class Planner:
         while self._query.content_type_ids is None:
             known = [*listed, *found]
             others = self._query.window((), languages, unlisted=True, listed=known)
-            page = self._search.confirmed(others, 1)
+            try:
+                page = self._search.confirmed(others, 1)
+            except APIError as error:
+                if not listed or error.status_code not in _REFUSED:
+                    raise
+                # The last count shows whether such content types hold anything.
+                log.warning("Not looking for content types that the project does not list: %s", error)
+                break
             id_ = page.batch.metas[0].content_type_id if page.batch.metas else ""
             if not id_ or id_.lower() in map(str.lower, known):
                 break
@@ -91,7 +106,9 @@ class Planner:
         if not isinstance(supported, list) or not all(isinstance(name, str) and name for name in supported):
             if asked is None:
                 # An export without any language would be empty, and claim to be complete.
-                raise ExportError(f"Project {self._project_id!r} lists no languages: set language.")
+                raise ExportError(
+                    f"Project {self._project_id!r} lists no languages: set language. {hint('languages')}"
+                )
             return asked
         known = {language.lower(): language for language in supported}
         return tuple(known.values()) if asked is None else self._resolve("language", asked, known)
