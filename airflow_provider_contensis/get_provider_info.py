@@ -79,6 +79,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "cli": ["airflow_provider_contensis.cli.get_contensis_cli_commands"],
         "extra-links": ["airflow_provider_contensis.links.contensis.ContensisLink"],
         "hooks": [
             {

@@ -70,6 +70,7 @@ class ContensisClient:
         self.root_url = credentials.root_url
         self.client_id = credentials.client_id
         self._secrets = (credentials.client_secret, *long_enough_to_hide((headers or {}).values()))
+        self.scopes = credentials.scopes
         self._retry = retry or RetryPolicy()
         self._closed = ForkSafeEvent()
         self._cancellations: WeakSet[ForkSafeEvent] = WeakSet()

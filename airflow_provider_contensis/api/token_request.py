@@ -66,10 +66,12 @@ class AccessToken:
 
     :param value: the token itself; opaque.
     :param expires_at: on the monotonic clock, in seconds, less the safety margin.
+    :param lifetime: in seconds, as the identity provider states it; None if it does not.
     """
 
     value: str = field(repr=False)
     expires_at: float
+    lifetime: float | None = None
 
     @property
     def is_current(self) -> bool:
@@ -118,9 +120,10 @@ def request_token(session: ContensisSession, credentials: Credentials) -> Access
     value = body.get("access_token") if body is not None else None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value.strip():
         raise InvalidResponseError(_not_a_token(credentials.root_url, response, body))
-    lifetime = _lifetime(body.get("expires_in") if body is not None else None)
+    stated = _stated_lifetime(body.get("expires_in") if body is not None else None)
+    lifetime = _UNKNOWN_LIFETIME if stated is None else min(stated, _MAX_LIFETIME)
     margin = min(_MARGIN_SECONDS, lifetime * _MARGIN_SHARE)
-    return AccessToken(value, expires_at=asked_at + lifetime - margin)
+    return AccessToken(value, expires_at=asked_at + lifetime - margin, lifetime=stated)
 
 
 def _refusal(
@@ -176,8 +179,8 @@ def _not_a_token(root_url: str, response: requests.Response, body: Mapping[str, 
     return f"{message}Check that '{HOST_FIELD}' is the root of a Contensis environment, not a website."
 
 
-def _lifetime(expires_in: object) -> float:
-    """Return a token's lifetime in seconds.
+def _stated_lifetime(expires_in: object) -> float | None:
+    """Return a token's lifetime in seconds; None if it is unknown.
 
     RFC 6749, section 5.1, makes `expires_in` optional. A missing or non-positive value means that the
     lifetime is unknown: the token is kept for a minute, or until a 401.
@@ -191,5 +194,5 @@ def _lifetime(expires_in: object) -> float:
             "The identity provider gave no usable expires_in: keeping the token for %d seconds",
             _UNKNOWN_LIFETIME,
         )
-        return _UNKNOWN_LIFETIME
-    return min(seconds, _MAX_LIFETIME)
+        return None
+    return seconds

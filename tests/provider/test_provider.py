@@ -141,7 +141,8 @@ def names_from_airflow() -> dict[str, set[str]]:
 
 
 def test_airflow_is_imported_from_common_compat_only() -> None:
-    assert set(names_from_airflow()) == {COMPAT}
+    # What a command is made of has not moved from 2.11 to 3.3, and common.compat does not have it.
+    assert set(names_from_airflow()) == {COMPAT, "airflow.cli.cli_config"}
 
 
 @pytest.mark.airflow
