@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_contensis.sandbox.quirks import change_entry
 from chaos.scenario import WHERE
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ class Oracle:
     def _content_check(self) -> Callable[[Row, list[Document]], bool]:
         """Return a function that checks whether a row is, to the last digit, a version that was served."""
         served = {item for page in self._pages for item in array_items(page, page.index(b'"items":[') + 8)}
-        render = (
-            self._catalogue.delivery.render
-            if self._scenario.arguments["api"] == "delivery"
-            else lambda document: document.management
-        )
+        api = self._scenario.arguments["api"]
+
+        def render(document: Document) -> bytes:
+            body = self._catalogue.delivery.render(document) if api == "delivery" else document.management
+            return change_entry(body, self._scenario.quirks)
+
         fields = self._scenario.arguments.get("fields")
 
         def is_served(row: Row, versions: list[Document]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.doctor.examination import CHECKS
 from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Mapping
 
-    from airflow_provider_contensis.sandbox import Catalogue
+    from airflow_provider_contensis.sandbox import Catalogue, Faults
 
 _MAX_RUN_SECONDS = 300.0  # a longer run counts as one that never ends
+_CHECK = re.compile(rf"airflow_provider_contensis\.doctor .*\b({'|'.join(check.id for check in CHECKS)})\b")
 _OLDER_EXPORT = {
     "_manifest.json": json.dumps({"files": [{"path": "gone.jsonl"}, {"path": "article.jsonl"}]}),
     "gone.jsonl": "yesterday",
@@ -90,7 +93,7 @@ def run_scenario(scenario: Scenario) -> Outcome:
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
-        Sandbox(catalogue, faults=respond, seed=scenario.seed, **scenario.sandbox) as sandbox,
+        _sandbox(scenario, catalogue, respond) as sandbox,
         Warnings() as warnings,
     ):
         place = Path(folder)
@@ -165,7 +168,7 @@ def _repeat(scenario: Scenario, catalogue: Catalogue) -> tuple[dict[str, bytes],
     """Export the content as it is; return the files, any error, and whether the proof found entries."""
     with (
         tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder,
-        Sandbox(catalogue, faults=mixture_of(scenario), seed=scenario.seed, **scenario.sandbox) as sandbox,
+        _sandbox(scenario, catalogue, mixture_of(scenario)) as sandbox,
         Warnings() as warnings,
     ):
         place = Path(folder)
@@ -176,6 +179,10 @@ def _repeat(scenario: Scenario, catalogue: Catalogue) -> tuple[dict[str, bytes],
 def _settings(scenario: Scenario) -> str:
     names = ("page_size", "max_concurrent_requests")
     return ", ".join(f"{name}={scenario.arguments[name]}" for name in names)
+
+
+def _sandbox(scenario: Scenario, catalogue: Catalogue, faults: Faults) -> Sandbox:
+    return Sandbox(catalogue, faults=faults, quirks=scenario.quirks, seed=scenario.seed, **scenario.sandbox)
 
 
 def _export(
@@ -207,8 +214,12 @@ def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
     violations = []
     if not isinstance(error, ContensisError):
         violations.append(f"it failed with a foreign exception, {type(error).__name__}: {error}")
-    if scenario.fault_level == scenario.edit_level == "none":
+    if scenario.fault_level != "none" or scenario.edit_level != "none":
+        return violations
+    if not scenario.quirks:
         violations.append(f"it failed although nothing was wrong: {error}")
+    elif not _CHECK.search(str(error)):
+        violations.append(f"it failed, and named no check of the doctor: {error}")
     return violations
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_contensis.sandbox import FAULTS, Catalogue, ExpiresIn, synthetic_catalogue
+from airflow_provider_contensis.sandbox import FAULTS, QUIRKS, Catalogue, ExpiresIn, synthetic_catalogue
 from airflow_provider_contensis.sandbox.documents import timestamp
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # No retry fixes these: nearly every export that meets one fails, so they are rare.
 FATAL = ("403", "window-error")
+# Options of a sandbox whose counts stop early enough for a small catalogue.
+CAPPED: dict[str, Any] = {"row_limit": 60, "beyond_window": "serve"}
 LANGUAGES = ("en-GB", "cy", "fr")
 CONTENT_TYPES = ("article", "event", "person")
 CONCURRENCIES = (1, 2, 4, 4, 8)
@@ -72,6 +74,7 @@ class Scenario:
     :param slow: seconds that a slow answer takes.
     :param sandbox: other options of the sandbox.
     :param broken_off: for each attempt but the last, the search at which it is interrupted.
+    :param quirks: assumptions about the service that do not hold, by name.
     """
 
     seed: int
@@ -90,6 +93,7 @@ class Scenario:
     slow: float
     sandbox: dict[str, Any]
     broken_off: tuple[int, ...] = ()
+    quirks: tuple[str, ...] = ()
 
     def catalogue(self) -> Catalogue:
         """Return the content; it is the same in every call."""
@@ -173,6 +177,7 @@ def draw_scenario(seed: int) -> Scenario:
     slow = rng.choice((0.02, 0.02, 0.05, 0.05, 1.2))
     if faults.get("slow-body", 0) > 0.5:  # a second per answer takes minutes and shows nothing more
         slow = min(slow, 0.05)
+    quirks = _quirks(seed, arguments)
     return Scenario(
         seed=seed,
         kinds=kinds,
@@ -193,8 +198,10 @@ def draw_scenario(seed: int) -> Scenario:
             "expires_in": rng.choice((ExpiresIn.TRUTHFUL, ExpiresIn.TRUTHFUL, ExpiresIn.OMITTED, 3600)),
             "gzip": rng.random() < 0.5,
             "beyond_window": rng.choice(("error", "empty")),
+            **(CAPPED if "capped-count" in quirks else {}),
         },
         broken_off=tuple(rng.randint(2, 10) for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))),
+        quirks=quirks,
     )
 
 
@@ -299,6 +306,14 @@ def _destination(rng: random.Random, arguments: dict[str, Any]) -> str:
     arguments["file_format"] = file_format
     arguments["compression"] = {"": None, ".gz": "gzip", ".zst": "zstd"}[compression]
     return "export/"
+
+
+def _quirks(seed: int, arguments: dict[str, Any]) -> tuple[str, ...]:
+    rng = random.Random(f"quirk {seed}")  # of its own, so that the seed draws the same scenario otherwise
+    names = set(QUIRKS)
+    if arguments["content_type_id"] is not None:  # asking for what is not listed is a wrong argument
+        names.remove("unlisted-type")
+    return (rng.choice(sorted(names)),) if rng.random() < 0.1 else ()
 
 
 def draw_faults(rng: random.Random, fault_level: str) -> dict[str, float]:
