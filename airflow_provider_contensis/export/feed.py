@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.changes import Follower, Position
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
+from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.export.sinks.feed import FeedSink, Place
 from airflow_provider_contensis.export.sinks.feed_index import (
     FEED,
@@ -213,8 +214,9 @@ def _log(found: Findings, summary: ChangesSummary) -> None:
         log.info("%s: %s", count(summary["deletes"], "deletion"), _by_slice(found.deleted))
     if found.unconfirmed:
         log.warning(
-            "%s not found by a search but by id, and stay: the search index may lag behind",
+            "%s not found by a search but by id, and stay: the search index may lag behind. %s",
             count(found.unconfirmed, "entry was", "entries were"),
+            hint("get-by-id", "missing-entry"),
         )
     if found.drift is not None:
         log.log(

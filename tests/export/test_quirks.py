@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_contensis.sandbox import QUIRKS
+from airflow_provider_contensis.exceptions import ContensisError
+from airflow_provider_contensis.export.changes_request import ChangesRequest
+from airflow_provider_contensis.export.feed import export_changes
+from airflow_provider_contensis.sandbox import QUIRKS, Sandbox
 from chaos.run import run_scenario
 from chaos.scenario import CAPPED, Kind, Scenario
+from tests.feeds import load, served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_contensis.api.client import ContensisClient
 
 ARGUMENTS: dict[str, Any] = {
     "version_status": "published",
@@ -34,9 +45,29 @@ FAILS = {
     "no-change-marks": "version-status, change-marks",
     "no-languages": "languages",
 }
+# What an export of published entries does not look at, or does without.
+UNUSED = frozenset(
+    {
+        *("no-id", "no-date", "wrong-clock", "latest-by-id", "html-404", "refused-include-deleted"),
+        *("no-delivery-bearer", "no-link-depth", "no-asset-properties", "no-gzip", "no-expires-in"),
+        *("opaque-token", "unsteady-count", "empty-past-window", "wrong-aggregations", "one-at-a-time"),
+    }
+)
+# The checks that the message names, if a feed fails, for published and for latest versions.
+FEED_FAILS = {
+    **dict.fromkeys(FAILS, ("", "")),
+    "no-version-status": ("version-status", None),
+    "no-change-marks": ("change-marks", None),
+    "no-starts-with": ("starts-with", "starts-with"),
+    "refused-starts-with": ("starts-with", "starts-with"),
+    "refused-not": ("not", "not"),
+    "no-or": (None, "changed-ranges"),
+    "refused-or": (None, "or"),
+    "refused-exists": (None, "exists"),
+}
 
 
-def scenario(quirk: str, **arguments: Any) -> Scenario:
+def scenario(*quirks: str, **arguments: Any) -> Scenario:
     return Scenario(
         seed=0,
         kinds=KINDS,
@@ -52,18 +83,23 @@ def scenario(quirk: str, **arguments: Any) -> Scenario:
         edit_rate=0,
         retry_after=0,
         slow=0.01,
-        sandbox=CAPPED if quirk == "capped-count" else {},
-        quirks=(quirk,),
+        sandbox=CAPPED if "capped-count" in quirks else {},
+        quirks=quirks,
     )
 
 
-@pytest.mark.parametrize("quirk", QUIRKS)
+@pytest.mark.parametrize("quirk", [name for name in QUIRKS if name not in UNUSED])
 def test_export_is_complete_or_names_check(quirk: str) -> None:
     outcome = run_scenario(scenario(quirk))
     assert outcome.violations == []
     message = outcome.message or ""
     assert (quirk in FAILS) == bool(message), message
     assert FAILS.get(quirk, "") in message
+
+
+def test_export_is_complete_with_all_quirks_that_it_does_without() -> None:
+    outcome = run_scenario(scenario(*sorted(UNUSED)))
+    assert (outcome.violations, outcome.message) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +122,70 @@ def test_export_warns_if_search_for_unlisted_content_types_is_refused() -> None:
 
 
 def test_unlisted_content_type_fails_export_if_search_for_it_is_refused() -> None:
-    two = scenario("unlisted-type")
-    outcome = run_scenario(Scenario(**{**vars(two), "quirks": ("unlisted-type", "refused-not")}))
+    outcome = run_scenario(scenario("unlisted-type", "refused-not"))
     assert (outcome.error, outcome.violations) == ("IncompleteReadError", [])
+
+
+def follow(
+    client: ContensisClient, sandbox: Sandbox, folder: Path, version_status: str
+) -> ContensisError | None:
+    """Export to a feed twice, with edits in between; return the failure, if there is one."""
+    request = ChangesRequest.from_arguments(
+        destination=f"{folder}/", page_size=20, version_status=version_status
+    )
+    catalogue = sandbox.catalogue
+    try:
+        export_changes(client, sandbox.project_id, request)
+        held = load(folder)
+        assert held.keys() == served(catalogue, version_status).keys()
+        entries = [id_ for kind, language, id_ in sorted(held) if (kind, language) == ("article", "en-GB")]
+        catalogue.update(entries[0], {"title": "changed"})
+        catalogue.delete(entries[1], language="cy")
+        catalogue.delete(entries[2])
+        catalogue.add("event", {"title": "new"}, language="cy")
+        export_changes(client, sandbox.project_id, request)
+    except ContensisError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(
+    ("quirk", "version_status"),
+    [
+        *((quirk, version_status) for quirk in FEED_FAILS for version_status in ("published", "latest")),
+        *((quirk, "published") for quirk in QUIRKS if quirk not in UNUSED | FEED_FAILS.keys()),
+    ],
+)
+def test_feed_is_complete_or_names_check(
+    quirk: str, version_status: str, make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> None:
+    with Sandbox(scenario(quirk).catalogue(), quirks=[quirk]) as sandbox:
+        error = follow(make_client(sandbox), sandbox, tmp_path / "feed", version_status)
+        check = FEED_FAILS.get(quirk, (None, None))[version_status == "latest"]
+        assert (error is None) == (check is None), error
+        if error is None:
+            assert load(tmp_path / "feed").keys() == served(sandbox.catalogue, version_status).keys()
+        else:
+            assert f"{check}" in str(error).partition("airflow_provider_contensis.doctor (")[2], error
+
+
+@pytest.mark.parametrize("version_status", ["published", "latest"])
+def test_feed_is_complete_with_all_quirks_that_it_does_without(
+    version_status: str, make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> None:
+    with Sandbox(scenario().catalogue(), quirks=UNUSED - {"html-404"}) as sandbox:
+        assert follow(make_client(sandbox), sandbox, tmp_path / "feed", version_status) is None
+        assert load(tmp_path / "feed").keys() == served(sandbox.catalogue, version_status).keys()
+
+
+def test_feed_says_that_a_deletion_is_not_confirmed(
+    make_client: Callable[..., ContensisClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Sandbox(scenario("html-404").catalogue(), quirks=["html-404"]) as sandbox,
+        caplog.at_level(logging.WARNING),
+    ):
+        assert follow(make_client(sandbox), sandbox, tmp_path / "feed", "published") is None
+        extra = load(tmp_path / "feed").keys() - served(sandbox.catalogue).keys()
+    assert f"{len(extra)} entries were not found by a search" in caplog.text
+    assert "airflow_provider_contensis.doctor (checks get-by-id, missing-entry)" in caplog.text
