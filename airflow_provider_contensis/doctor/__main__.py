@@ -82,22 +82,13 @@ def _by_connection(options: argparse.Namespace) -> tuple[ContensisClient, str]:
 
     hook = ContensisHook(options.conn_id, project_id=options.project)
     try:
-        settings = hook.settings
+        return hook.client, hook.project_id
     except ContensisError:
         raise
     except Exception as error:  # noqa: BLE001 - Airflow's own class varies with its version
         raise ConfigurationError(
             f"The connection {options.conn_id!r} could not be read: {type(error).__name__}."
         ) from None
-    credentials = Credentials(settings.root_url, settings.client_id, settings.client_secret, settings.scopes)
-    client = ContensisClient(
-        credentials,
-        timeout=settings.timeout,
-        verify=settings.verify,
-        proxies=settings.proxies,
-        retry=_RETRY,
-    )
-    return client, hook.project_id
 
 
 def _show_progress(number: int, total: int, claim: str) -> None:

@@ -122,8 +122,11 @@ def content_types(probe: Probe) -> str:
 @CLAUSES.add(
     "or",
     "`or` finds what its clauses find one by one",
-    impact="Imports of more entries within one millisecond than fit on a page fail.",
-    advice="Set a larger page_size.",
+    impact=(
+        "Copies of latest versions fail; so do exports of more entries, created within one millisecond, than "
+        "fit on a page."
+    ),
+    advice="Set a larger page_size, and export everything instead of following changes.",
     needs=("ids",),
 )
 def or_(probe: Probe) -> str:
@@ -136,7 +139,10 @@ def or_(probe: Probe) -> str:
 @CLAUSES.add(
     "not",
     "`not` finds all other entries",
-    impact="Exports warn: entries of content types that the project does not list make them fail.",
+    impact=(
+        "Copies fail. Exports warn, and fail if there are entries of content types that the project does not "
+        "list."
+    ),
     advice="Assign the API key to a role that may view all content types.",
     needs=("ids",),
 )
@@ -151,7 +157,10 @@ def not_(probe: Probe) -> str:
 @CLAUSES.add(
     "exists",
     "`exists` tells entries with a value from those without",
-    impact="Exports of projects that hide sys.version from the Delivery API fail.",
+    impact=(
+        "Copies of latest versions fail; so do exports from the Delivery API of a project that hides "
+        "sys.version from it."
+    ),
     advice='Use api="management", where sys.version is always there.',
 )
 def exists(probe: Probe) -> str:
@@ -167,8 +176,10 @@ def exists(probe: Probe) -> str:
 @CLAUSES.add(
     "starts-with",
     "`startsWith` on sys.id divides entries",
-    impact="Imports of more entries within one millisecond than fit on a page fail.",
-    advice="Set a larger page_size.",
+    impact=(
+        "Copies fail; so do exports of more entries, created within one millisecond, than fit on a page."
+    ),
+    advice="Set a larger page_size, and export everything instead of following changes.",
     needs=("ids",),
 )
 def starts_with(probe: Probe) -> str:

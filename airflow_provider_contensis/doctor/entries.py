@@ -91,7 +91,7 @@ def get_by_id(probe: Probe) -> str:
 @ENTRIES.add(
     "missing-entry",
     "A get of an unknown id gives a 404 of Contensis's own",
-    impact="Copies cannot confirm deletions, and keep what is gone.",
+    impact="Copies cannot confirm deletions: they keep what is gone, and count it in `unconfirmed`.",
     advice="Look for a proxy that replaces error pages. " + REPORT,
 )
 def missing_entry(probe: Probe) -> str:
@@ -99,9 +99,9 @@ def missing_entry(probe: Probe) -> str:
     try:
         probe.client.get_entry(probe.project_id, str(uuid.uuid4()))
     except NotFoundError as error:
-        if error.detail is None:
-            raise FailedError("a 404 without Contensis's message") from None
-        return "404 with a message"
+        if not (error.detail and error.error_type):
+            raise FailedError("a 404 without Contensis's message and type") from None
+        return "404 with message and type"
     except APIError as error:
         raise FailedError(f"status {error.status_code} instead of 404") from None
     raise FailedError("an entry came")

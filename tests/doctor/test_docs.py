@@ -6,7 +6,7 @@ from airflow_provider_contensis.doctor.examination import CHECKS
 from airflow_provider_contensis.sandbox import QUIRKS
 from tests.docs.pages import DOCS, rows
 from tests.doctor.test_quirks import FAILING
-from tests.export.test_quirks import FAILS
+from tests.export.test_quirks import FAILS, FEED_FAILS
 
 PAGE = DOCS / "doctor.md"
 
@@ -24,9 +24,16 @@ def quirks() -> list[list[str]]:
             description,
             ", ".join(f"`{check.id}`" for check in CHECKS if check.id in FAILING[name]),
             "fails" if name in FAILS else "is complete",
+            _feed(*FEED_FAILS.get(name, (None, None))),
         ]
         for name, description in QUIRKS.items()
     ]
+
+
+def _feed(published: str | None, latest: str | None) -> str:
+    if published is None:
+        return "is complete" if latest is None else "of latest versions: fails"
+    return "fails" if latest is not None else "of published versions: fails"
 
 
 def test_page_lists_checks() -> None:
