@@ -178,6 +178,8 @@ def draw_scenario(seed: int) -> Scenario:
     if faults.get("slow-body", 0) > 0.5:  # a second per answer takes minutes and shows nothing more
         slow = min(slow, 0.05)
     quirks = _quirks(seed, arguments)
+    if quirks:  # no export can notice that a clause of its caller is ignored
+        arguments.pop("where", None)
     return Scenario(
         seed=seed,
         kinds=kinds,

@@ -39,11 +39,10 @@ class Measures:
         by_entry = {
             size: seconds / size for size, seconds in self.page_seconds.items() if size <= _LARGEST_ADVISED
         }
-        quickest = min(by_entry.values(), default=0.0)
-        return min(
-            (size for size, seconds in by_entry.items() if seconds <= _NEARLY * quickest),
-            default=DEFAULT_PAGE_SIZE,
-        )
+        if max(by_entry, default=0) < DEFAULT_PAGE_SIZE:  # too few entries to tell
+            return DEFAULT_PAGE_SIZE
+        quickest = min(by_entry.values())
+        return min(size for size, seconds in by_entry.items() if seconds <= _NEARLY * quickest)
 
     @property
     def max_concurrent_requests(self) -> int:
