@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync threads fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync threads fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,11 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airflow, with proof
 	$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.dev ## Run all tests, on all cores (make test TESTS=tests/export for some)
-	$(PYTEST) $(TESTS)
+test: $(VENV)/.dev ## Run the tests, on all cores (make test TESTS=tests/export for some)
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.dev ## Run the tests that take long: kills, random histories, documented commands
+	$(PYTEST) -m slow $(TESTS)
 
 check: lint ## Run before you push: style, types and the fast tests, in about a minute
 	$(PYTEST) --quiet -m "not slow and not airflow"

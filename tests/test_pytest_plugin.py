@@ -19,6 +19,7 @@ def bare_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/airflow.db")
 
 
+@pytest.mark.slow
 def test_hook_finds_sandbox_without_airflow_database(pytester: pytest.Pytester, bare_airflow: None) -> None:
     pytester.makepyfile(
         """

@@ -125,6 +125,7 @@ def test_task_failure_shows_no_secret(
         assert secret not in everything_of(failure.value)
 
 
+@pytest.mark.slow
 def test_run_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
     small_catalogue: Catalogue,
     connect: Callable[[Sandbox], None],

@@ -102,11 +102,13 @@ def test_python_runs_after_blocks_above_it(
 
 
 @each(lambda block: is_python(block) and block.is_test)
+@pytest.mark.slow
 def test_documented_test_passes(block: Block, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(pasted(block))
     pytester.runpytest_subprocess().assert_outcomes(passed=block.text.count("def test_"))
 
 
+@pytest.mark.slow
 def test_project_of_sandbox_page_passes_its_tests(pytester: pytest.Pytester) -> None:
     files = [block for block in BLOCKS if block.title and block.page == DOCS / "sandbox.md"]
     for block in files:
@@ -158,6 +160,7 @@ def test_hook_reads_added_connection(
         block.language == "bash" and "airflow " in block.text and "airflow connections add" not in block.text
     )
 )
+@pytest.mark.slow
 def test_airflow_commands_run(
     block: Block,
     iso_sandbox: Sandbox,

@@ -277,6 +277,7 @@ class TestQuery:
         assert sorted(lines(tmp_path / "out.jsonl")) == expected
         assert expected
 
+    @pytest.mark.slow
     def test_selects_latest_versions(
         self, iso_sandbox: Sandbox, export: Callable[..., ExportResult], tmp_path: Path
     ) -> None:

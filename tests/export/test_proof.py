@@ -94,6 +94,7 @@ def test_full_page_with_too_low_count_does_not_end_window(
 
 
 @pytest.mark.parametrize("same_created", [0, 10_300])
+@pytest.mark.slow
 def test_count_capped_at_10_000_loses_nothing_with_pages_as_large(
     same_created: int, make_client: Any, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def lock_holder(path: Path) -> int:
 
 
 @needs_task_state_store
+@pytest.mark.slow
 def test_killed_task_resumes_in_next_attempt(deployed: Deployed, small_catalogue: Catalogue) -> None:
     folder = deployed.folder / "killed"
     requested: list[str] = []
@@ -115,6 +116,7 @@ def test_killed_task_resumes_in_next_attempt(deployed: Deployed, small_catalogue
     assert [path.name for path in folder.iterdir()] == ["x.jsonl"]
 
 
+@pytest.mark.slow
 def test_deployment_at_debug_keeps_no_secret_in_logs_xcoms_or_rendered_templates(
     deployed: Deployed,
 ) -> None:

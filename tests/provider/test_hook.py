@@ -327,7 +327,6 @@ class TestTestButton:
                 assert not ok
                 assert "assign it to a role of the project in Contensis" in message
 
-    @pytest.mark.slow
     def test_silent_host_fails_within_about_ten_seconds(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:

@@ -109,6 +109,7 @@ def test_multipart_file_is_exported_whole(connect: Callable[[Sandbox], None], bu
     assert uploads(bucket) == []
 
 
+@pytest.mark.slow
 def test_folder_has_manifest_and_only_files_it_lists(
     iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any
 ) -> None:

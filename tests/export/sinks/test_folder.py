@@ -89,6 +89,7 @@ def test_schema_hash_depends_on_fields_only() -> None:
     assert schema_hash(one) != schema_hash({**one, "fields": [{"id": "x", "dataType": "integer"}]})
 
 
+@pytest.mark.slow
 def test_files_of_older_export_are_removed_and_other_files_stay(
     export: Callable[..., ExportResult], tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ class TestManyContentTypes:
         return catalogue
 
     @pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
+    @pytest.mark.slow
     def test_open_files_and_threads_are_bounded(
         self,
         catalogue: Catalogue,
