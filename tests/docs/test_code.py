@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FOLDER = "/data/contensis"
 HAS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
 SANDBOX = "python -m airflow_provider_contensis.sandbox"
+DOCTOR = "python -m airflow_provider_contensis.doctor"
 SETTINGS = ConnectionSettings(
     root_url="https://cms-example.cloud.contensis.com",
     client_id="0b6f3c52-8d0a-4d5e-9c57-2f1f6f0c1a10",
@@ -62,7 +63,9 @@ def test_every_block_is_tested() -> None:
         assert block.language in {"bash", "ini", "python", "text"}, where
         assert block.language != "ini" or block.title, where
         for command in block.commands if block.language == "bash" else ():
-            assert re.match(rf"make |pip install |{SANDBOX}|export AIRFLOW_|airflow ", command), where
+            assert re.match(rf"make |pip install |{SANDBOX}|{DOCTOR}|export AIRFLOW_|airflow ", command), (
+                where
+            )
 
 
 @each(lambda block: is_python(block) and block.is_dag)
@@ -177,6 +180,15 @@ def test_airflow_commands_run(
     output = bash(block.text)
     assert ("connections test" in block.text) <= ("Connection success!" in output)
     assert ("dags test" in block.text) <= (tmp_path / "export" / "entries.jsonl.gz").exists()
+
+
+@each(lambda block: block.language == "bash" and DOCTOR in block.text)
+@pytest.mark.slow
+def test_doctor_command_examines_connection(
+    block: Block, iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], airflow_database: None
+) -> None:
+    connect(iso_sandbox)
+    assert "holds" in bash(block.text)
 
 
 @each(lambda block: SANDBOX in block.text)

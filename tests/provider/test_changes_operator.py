@@ -147,7 +147,7 @@ class TestExecution:
         assert export.execute({})["change_set"] is None
 
     def test_asset_event_records_the_change_set(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        asset = Asset(name="feed", uri=f"file://{tmp_path}/feed")
+        asset = Asset(uri=f"file://{tmp_path}/feed")
         events = {asset: SimpleNamespace(extra={})}
         export = operator(destination=f"{tmp_path}/feed/", outlets=[asset])
         result = export.execute(context(outlet_events=events))
@@ -172,7 +172,8 @@ class TestExecution:
         caplog.clear()
         with caplog.at_level(logging.INFO):
             export.execute(context("two"))
-        lines = [record.getMessage() for record in caplog.records]
+        ours = [record for record in caplog.records if record.name.startswith("airflow_provider_contensis")]
+        lines = [record.getMessage() for record in ours]
         assert f"Since {horizon}: 1 changed, 1 new" in lines
         assert "Counts agree in 0 of 1 slice" in lines
         assert "1 deletion: article/en-GB: 1 unpublished" in lines
