@@ -169,7 +169,7 @@ class Follower:
         """
         position, findings = self._position, self._findings
         horizon = self._look_at_the_clock()
-        # Without the service's time, nobody could tell which changes a checkpoint is too old for.
+        # Without the service's time, a retry cannot know which changes came after its checkpoint.
         kept = checkpoint if horizon is not None else None
         plan = self._read(self._since, None if self._is_full else kept, horizon)
         schemas = {each["id"]: schema_hash(each) for each in plan.content_types}

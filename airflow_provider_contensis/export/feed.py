@@ -203,7 +203,7 @@ def _summary(
 
 
 def _log(found: Findings, summary: ChangesSummary) -> None:
-    """Tell what a run found, a line for each step."""
+    """Log what a run found, one line for each step."""
     log.info(
         "Since %s: %s changed, %s new",
         found.changed_from or "the beginning",

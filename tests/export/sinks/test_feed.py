@@ -1,4 +1,4 @@
-"""A feed as a folder: what a reader finds in it, whoever writes, dies or runs again."""
+"""A feed as a folder: what a reader finds while runs write, fail and repeat."""
 
 from __future__ import annotations
 
