@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_contensis.doctor.check import EXPORTS_FAIL, REPORT, Checklist, FailedError, SkippedError
 from airflow_provider_contensis.doctor.probe import CREATED, PUBLISHED
 from airflow_provider_contensis.exceptions import APIError
+from airflow_provider_contensis.export.model import HEX_DIGITS
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 from airflow_provider_contensis.utils.text import count
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 CLAUSES, CHANGES = Checklist(), Checklist()
 
-_HEX_DIGITS = "0123456789abcdef"
 _NOT_THERE = "zz-not-there"
 _FEWEST_IN_ORDER = 5  # fewer may be in order by chance
 _MILLISECOND = timedelta(milliseconds=1)
@@ -186,7 +186,7 @@ def starts_with(probe: Probe) -> str:
     """Count the ids that start with each hexadecimal digit."""
     total = probe.count(base=probe.slice)
     found = sum(
-        probe.count({"field": "sys.id", "startsWith": digit}, base=probe.slice) for digit in _HEX_DIGITS
+        probe.count({"field": "sys.id", "startsWith": digit}, base=probe.slice) for digit in HEX_DIGITS
     )
     _expect(found, total, "by the first digit of the id")
     id_ = _ids(probe)[0]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.ledger import Part, moment_of
-from airflow_provider_contensis.export.model import HEX_DIGITS
+from airflow_provider_contensis.export.model import HEX_DIGITS, MAX_COUNT, MAX_PREFIX
 from airflow_provider_contensis.export.times import query_millisecond
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 PART_ENTRIES = 5_000  # half of what a count can be trusted for (docs/contensis-api.md, "Paging")
 
-_MAX_COUNT = 10_000
-_MAX_PREFIX = 8
 _EARLIEST = 946_684_800_000  # the year 2000, in milliseconds since 1970
 
 
@@ -186,7 +184,7 @@ class Differences:
         """Return what differs in the halves of parts."""
         cut = [(each, self._cut(each)) for each in differences]
         # The last one holds the rest, unless a count stopped at its limit.
-        asked = [parts if each.served >= _MAX_COUNT else parts[:-1] for each, parts in cut]
+        asked = [parts if each.served >= MAX_COUNT else parts[:-1] for each, parts in cut]
         counts = iter(self._search.counts([self._window(part) for parts in asked for part in parts]))
         halves: list[Difference] = []
         for (each, parts), counted in zip(cut, asked, strict=True):
@@ -217,7 +215,7 @@ class Differences:
             edges = [part.created_from, *bounds, part.created_to]
             parts = [replace(part, created_from=one, created_to=other) for one, other in pairwise(edges)]
             return parts if part.is_bounded else [*parts, replace(part, is_undated=True)]
-        if part.other_ids or len(part.id_prefix) >= _MAX_PREFIX:
+        if part.other_ids or len(part.id_prefix) >= MAX_PREFIX:
             raise ExportError(
                 f"{self._window(part)}: more entries than fit on a page share a created time and the start "
                 "of their id. Set a larger page_size."

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from airflow_provider_contensis.export import lone_surrogates
-from airflow_provider_contensis.export.model import HEX_DIGITS
 from airflow_provider_contensis.export.times import as_datetime
 from airflow_provider_contensis.utils.json import OBJECT, UNREADABLE
 
@@ -183,12 +182,3 @@ def _digest(entry: bytes, workflow: bytes) -> bytes:
         before, _, after = entry.partition(workflow)
         entry = b"".join((before, msgspec.json.encode(members), after))
     return blake2b(entry, digest_size=DIGEST_BYTES).digest()
-
-
-def starts_with(entry_id: str, prefix: str, *, other_ids: bool) -> bool:
-    """Return whether an id is in a part with this prefix."""
-    rest = entry_id.lower()
-    if not rest.startswith(prefix):
-        return False
-    follows = rest[len(prefix) : len(prefix) + 1]
-    return not (other_ids and follows and follows in HEX_DIGITS)

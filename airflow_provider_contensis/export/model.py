@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 CREATED = "sys.version.created"
 HEX_DIGITS = "0123456789abcdef"
 
-_MAX_PREFIX = 8
+MAX_PREFIX = 8  # digits of an id by which windows are cut
+MAX_COUNT = 10_000  # a count may stop there (docs/contensis-api.md, "Paging")
 
 # The time in `sys.version` at which an entry last changed; `either` is the later of both.
 ChangeMark = Literal["published", "modified", "either"]
@@ -179,7 +180,7 @@ class Window:
             return "content type"
         if len(self.languages) > 1:
             return "language"
-        if self.other_ids or len(self.id_prefix) >= _MAX_PREFIX:
+        if self.other_ids or len(self.id_prefix) >= MAX_PREFIX:
             return "nothing"
         return "id" if self.undated or self.id_prefix else "created"
 

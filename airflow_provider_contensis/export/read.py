@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.cut import cut_by_kind, cut_to_pages, pages_per_window
-from airflow_provider_contensis.export.model import Cut, Measure
+from airflow_provider_contensis.export.model import MAX_COUNT, Cut, Measure
 from airflow_provider_contensis.export.order import in_order
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 from airflow_provider_contensis.utils.text import count
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
-_MAX_COUNT = 10_000  # a count may stop there (docs/contensis-api.md, "Paging")
 
 
 @dataclass
@@ -99,7 +98,7 @@ class WindowReader:
         page = search.confirmed(window)
         can_follow = _follow_from(page) is not None
         longest = 2 * page.size * pages_per_window(page.size) if can_follow else page.size
-        if page.total > longest or page.total >= _MAX_COUNT:
+        if page.total > longest or page.total >= MAX_COUNT:
             return self._cut(window, page, keep_page=True)
         first, batch = page, page.batch
         seen: set[int] = set()
