@@ -7,7 +7,6 @@ index, and only Contensis's own 404 confirms that it is gone.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from airflow_provider_contensis.exceptions import (
 )
 from airflow_provider_contensis.export.differences import window_of
 from airflow_provider_contensis.export.ledger import HeldSlice, Part
+from airflow_provider_contensis.export.temporary import temporary_database
 from airflow_provider_contensis.export.times import query_millisecond
 from airflow_provider_contensis.utils.text import count
 
@@ -81,8 +81,7 @@ class Candidates:
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)  # a private file, gone when it is closed
-        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database = temporary_database()
         self._database.execute(
             "CREATE TABLE candidate (content_type_id, language, id, is_missing, number INTEGER PRIMARY KEY, "
             "UNIQUE (content_type_id, language, id))"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -19,6 +18,7 @@ from airflow_provider_contensis.export.formats.json import JsonLinesWriter
 from airflow_provider_contensis.export.sinks.feed_index import FEED, remove_unused, write_runs
 from airflow_provider_contensis.export.sinks.output import OutputFile
 from airflow_provider_contensis.export.storage.base import write_whole
+from airflow_provider_contensis.export.temporary import temporary_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,6 @@ Operation = Literal["upsert", "delete"]
 
 MANIFEST_VERSION = 1
 _ROWS_AT_ONCE = 100
-_CACHE_KIB = 8_192
 
 
 class ChangeFile(TypedDict):
@@ -88,9 +87,7 @@ class FeedSink:
         self._folder = f"{place.root}{self.change_set}"
         self._open: tuple[Operation, str, OutputFile] | None = None
         self.files: list[ChangeFile] = []
-        self._waiting = sqlite3.connect("", isolation_level=None)  # a private file, gone when it is closed
-        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
-            self._waiting.execute(f"PRAGMA {setting}")
+        self._waiting = temporary_database()
         self._waiting.execute(
             "CREATE TABLE change (operation, content_type_id, number INTEGER PRIMARY KEY, line)"
         )

@@ -7,7 +7,6 @@ has changed gets a new file.
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,6 +19,7 @@ from airflow_provider_contensis.export.sinks.feed_ledger_file import (
     read_index,
     write_file,
 )
+from airflow_provider_contensis.export.temporary import temporary_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LEDGER_FOLDER = "_ledger/"
 
-_CACHE_KIB = 8_192
 _IDS_AT_ONCE = 500
 
 
@@ -70,9 +69,7 @@ class FeedLedger:
     def __init__(self, storage: FolderStorage, root: str, summaries: Iterable[SliceSummary]) -> None:
         self._storage = storage
         self._root = root
-        self._database = sqlite3.connect("", isolation_level=None)  # a private file, gone when it is closed
-        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
-            self._database.execute(f"PRAGMA {setting}")
+        self._database = temporary_database()
         self._database.execute("CREATE TABLE removed (slice, id, PRIMARY KEY (slice, id)) WITHOUT ROWID")
         self._slices: dict[HeldSlice, _Slice] = {}
         for each in summaries:

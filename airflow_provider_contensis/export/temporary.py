@@ -1,0 +1,15 @@
+"""Where a run of a copy keeps what has to wait: on this machine's disk, so that memory stays small."""
+
+from __future__ import annotations
+
+import sqlite3
+
+_CACHE_KIB = 8_192
+
+
+def temporary_database() -> sqlite3.Connection:
+    """Return a database in a private file, which is gone when the database is closed."""
+    database = sqlite3.connect("", isolation_level=None)
+    for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+        database.execute(f"PRAGMA {setting}")
+    return database
