@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Required
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import flag, one_of, whole_number
 from airflow_provider_contensis.export.destination import Destination
+from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
 from airflow_provider_contensis.utils.text import as_text, show
 
@@ -182,15 +182,10 @@ def _check_where(clauses: object) -> None:
             )
 
 
-def _operands(value: object) -> Iterator[tuple[str, object]]:
-    """Yield what clauses compare with and how, also within `and`, `or` and `not`."""
-    if isinstance(value, Mapping):
-        for name, operand in value.items():
+def _operands(clauses: object) -> Iterator[tuple[str, object]]:
+    """Yield what clauses compare with, and how."""
+    for clause in nested_clauses(clauses):
+        for name, operand in clause.items():
             if name in _RANGES | _EQUALS:
                 for each in operand if isinstance(operand, list | tuple) else [operand]:
                     yield name, each
-            elif name in {"and", "or", "not"}:
-                yield from _operands(operand)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _operands(item)

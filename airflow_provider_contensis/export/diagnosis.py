@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.export.model import CREATED, nested_clauses
 from airflow_provider_contensis.utils.text import single_line
 
 if TYPE_CHECKING:
@@ -37,15 +37,10 @@ def checks_of(clauses: object) -> list[str]:
     return list(dict.fromkeys(_checks(clauses)))
 
 
-def _checks(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for operator, operand in value.items():
+def _checks(clauses: object) -> Iterator[str]:
+    for clause in nested_clauses(clauses):
+        for operator in clause:
             if operator in _OPERATORS:
                 yield _OPERATORS[operator]
             elif operator in _BOUNDS:
-                yield f"{'created' if value.get('field') == 'sys.version.created' else 'changed'}-ranges"
-            if operator in {"and", "or", "not"}:
-                yield from _checks(operand)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _checks(item)
+                yield f"{'created' if clause.get('field') == CREATED else 'changed'}-ranges"

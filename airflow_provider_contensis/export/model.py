@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -9,7 +10,7 @@ from airflow_provider_contensis.api.resources import DataFormat
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_contensis.api.resources import Api, Clause, ContentType, VersionStatus
     from airflow_provider_contensis.export.batch import Batch
@@ -110,6 +111,17 @@ class EntryQuery:
         if self.changed_to is not None:
             clauses.append({"field": change_fields[0], "lessThan": self.changed_to})
         return tuple(clauses)
+
+
+def nested_clauses(value: object) -> Iterator[Mapping[str, Any]]:
+    """Yield search clauses, and those within their `and`, `or` and `not`."""
+    if isinstance(value, Mapping):
+        yield value
+        for name in ("and", "or", "not"):
+            yield from nested_clauses(value.get(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from nested_clauses(item)
 
 
 def _one_of(field: str, values: Sequence[str]) -> Clause:

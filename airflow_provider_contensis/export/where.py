@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ValidationError
 from airflow_provider_contensis.export.arguments import did_you_mean
+from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.table.columns import LINK, Leaf, Many, entry_shape
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def check_where(clauses: Iterable[Clause], content_types: Sequence[ContentType])
     shapes = [entry_shape(content_type) for content_type in content_types]
     if not shapes:
         return
-    for path in _fields(clauses):
+    fields = (clause.get("field") for clause in nested_clauses(clauses))
+    for path in (field for field in fields if isinstance(field, str)):
         if path in _SEARCH_ONLY or any(_has(shape, path.split(".")) for shape in shapes):
             continue
         known = sorted({known for shape in shapes for known in _paths(shape)})
@@ -64,18 +65,6 @@ def numbered_as_given(query: EntryQuery) -> Iterator[None]:
         error.message = _CLAUSE.sub(renumbered, error.message)
         error.args = (error.message,)
         raise
-
-
-def _fields(value: Any) -> Iterator[str]:
-    """Yield the fields of clauses, also within `and`, `or` and `not`."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("field"), str):
-            yield value["field"]
-        for name in ("and", "or", "not"):
-            yield from _fields(value.get(name))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _fields(item)
 
 
 def _has(shape: Shape, path: Sequence[str]) -> bool:
