@@ -232,7 +232,8 @@ class Follower:
         """Read what a query asks for, and take what differs."""
         source = EntrySource(self._client, self._project_id, query, self._options)
         plan = (checkpoint.plan if checkpoint is not None else None) or source.plan()
-        self._check_unmarked(plan.whole.languages)
+        if query is self._since:  # the first that a run reads
+            self._check_unmarked(plan.whole.languages)
         if checkpoint is not None:
             checkpoint.begin(plan, horizon=horizon)
         for batch in source.read(plan, checkpoint):
