@@ -40,11 +40,13 @@ class Difference(NamedTuple):
 
     :param held: as many as the copy holds.
     :param served: as many as the service counts.
+    :param is_inferred: whether the service was not asked, as it had counted all other halves.
     """
 
     part: Part
     held: int
     served: int
+    is_inferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Differences:
         self._ledger = ledger
         self._slices = slices
         self._digit = digit
+        # It stands still, as halving up to the present would never end.
+        self._end = ceil(time() * 1000) + 1
 
     def passes(self) -> Iterator[list[Difference]]:
         """Yield what differs at first sight, in parts of about 5,000 entries.
@@ -183,15 +187,18 @@ class Differences:
     def _halve(self, differences: Sequence[Difference]) -> list[Difference]:
         """Return what differs in the halves of parts."""
         cut = [(each, self._cut(each)) for each in differences]
-        # The last one holds the rest, unless a count stopped at its limit.
-        asked = [parts if each.served >= MAX_COUNT else parts[:-1] for each, parts in cut]
+        # The last one holds the rest, unless a count stopped at its limit, or was inferred itself: one wrong
+        # count would be handed on from half to half.
+        asked = [parts if each.is_inferred or each.served >= MAX_COUNT else parts[:-1] for each, parts in cut]
         counts = iter(self._search.counts([self._window(part) for parts in asked for part in parts]))
         halves: list[Difference] = []
         for (each, parts), counted in zip(cut, asked, strict=True):
             served = [next(counts) for _ in counted]
             if len(counted) < len(parts):
                 served.append(max(0, each.served - sum(served)))
-            halves += self._differing(parts, served)
+            halves += [
+                half._replace(is_inferred=half.part not in counted) for half in self._differing(parts, served)
+            ]
         return halves
 
     def _cut(self, difference: Difference) -> list[Part]:
@@ -227,7 +234,7 @@ class Differences:
         """Return created times to cut a part by; none if it is a single millisecond."""
         part = difference.part
         begin = _EARLIEST if part.created_from is None else part.created_from
-        end = ceil(time() * 1000) + 1 if part.created_to is None else part.created_to
+        end = self._end if part.created_to is None else part.created_to
         if end - begin <= 1 and part.created_from is not None:
             return []
         if difference.held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -247,6 +248,25 @@ class TestFollowing:
         copy.catalogue.refresh_index()
         assert copy.run(overlap=0)["content_types"] == {"kind1": {"upserts": 80, "deletes": 0}}
         assert load(copy.folder) == served(copy.catalogue)
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_wrong_count_costs_a_few_requests(self, follow: Callable[..., Copy], number: int) -> None:
+        copy = follow(several_types(10, 1))
+        copy.run()
+        counts = itertools.count()
+
+        def miscount(request: Request) -> Response | None:
+            is_count = request.kind == "search" and json.loads(request.body)["pageSize"] == 1
+            if not is_count or next(counts) != number:
+                return None
+            page = json.loads(request.answer().body)
+            return Response.json({**page, "totalCount": page["totalCount"] + 1_000})
+
+        copy.sandbox.faults = miscount
+        copy.sandbox.forget_requests()
+        assert copy.run(max_concurrent_requests=1)["change_set"] is None
+        assert next(counts) > number
+        assert copy.sandbox.count() < 60
 
     def test_query_is_followed_and_nothing_else(self, follow: Callable[..., Copy]) -> None:
         query: dict[str, Any] = {"content_type_id": ["kind0", "kind1"], "language": "en-GB"}
