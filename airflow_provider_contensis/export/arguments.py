@@ -1,13 +1,13 @@
 """Checks of arguments as people and templates give them; each error names the argument and its choices.
 
 A template gives text or, with `render_template_as_native_obj`, Python values. Both mean the same: empty text
-and `None` are not given, a number can be a name, and JSON or the `repr` of a list is that list.
+and `None` are not given, a number can be a name, and JSON or the `repr` of a list or text is that value.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -15,14 +15,41 @@ from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.json import loads_json
 from airflow_provider_contensis.utils.text import as_text, show
 
+# Returns the value of an argument, checked; takes its name and what was given.
+Parser = Callable[[str, Any], Any]
+
 # A native template makes a number of an id of digits.
 _NAMES = (str, int, float)
+_QUOTES = ('"', "'")
+
+
+def parse(arguments: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    """Return the checked values of the arguments that are given; the others have their defaults.
+
+    :raises ConfigurationError: names the argument and its choices.
+    :raises TypeError: there is no parser for an argument.
+    """
+    if unknown := set(arguments) - set(parsers):
+        raise TypeError(f"unexpected argument {min(unknown)!r}")
+    return {
+        name: parsers[name](name, found)
+        for name, value in arguments.items()
+        if (found := given(value)) is not None
+    }
+
+
+def take(arguments: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments of these names, and remove them."""
+    return {name: arguments.pop(name) for name in wanted if name in arguments}
 
 
 def given(value: Any) -> Any:
-    """Return an argument; None if it is not given: None, or text that is empty, `None` or `null`."""
+    """Return an argument, without quotes; None if it is not given: None, or empty text, `None` or `null`."""
     # As text, for Airflow hands out some values of its context behind a proxy.
-    return None if as_text(value) in {"", "None", "null"} else value
+    text = as_text(value)
+    if text in {"", "None", "null"}:
+        return None
+    return rendered_value(value) if text.startswith(_QUOTES) else value
 
 
 def names(argument: str, value: object) -> tuple[str, ...]:
@@ -67,6 +94,11 @@ def one_of(argument: str, value: object, choices: Any) -> Any:
     return by_name[text]
 
 
+def choice(choices: Any) -> Parser:
+    """Return a parser of `one_of` choices."""
+    return lambda argument, value: one_of(argument, value, choices)
+
+
 def flag(argument: str, value: object) -> bool:
     """Return a boolean; templates give it as text.
 
@@ -91,6 +123,11 @@ def whole_number(argument: str, value: object, minimum: int, maximum: int) -> in
     return number
 
 
+def number(minimum: int, maximum: int) -> Parser:
+    """Return a parser of a `whole_number` within bounds."""
+    return lambda argument, value: whole_number(argument, value, minimum, maximum)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that suggests the most similar known name; empty if none is similar."""
     similar = get_close_matches(name, list(known), n=1)
@@ -98,8 +135,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def rendered_value(value: Any) -> Any:
-    """Return the list or object that text shows, as JSON or as Python's `repr`; anything else as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", "(")):
+    """Return what text shows as JSON or as Python's `repr`: a list, an object, or text in quotes."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", "(", *_QUOTES)):
         return value
     for read in (loads_json, ast.literal_eval):
         try:

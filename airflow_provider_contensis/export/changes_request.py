@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Required
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import flag, one_of, whole_number
+from airflow_provider_contensis.export.arguments import Parser, choice, flag, number, parse, take
 from airflow_provider_contensis.export.destination import Destination
 from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
 from airflow_provider_contensis.utils.text import as_text, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from os import PathLike
     from typing import Unpack
 
-    from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
     from airflow_provider_contensis.export.model import EntryQuery
     from airflow_provider_contensis.export.request import ReadOptions
 
@@ -38,22 +37,21 @@ _RANGES = frozenset({"between", "greaterThan", "greaterThanOrEqualTo", "lessThan
 _EQUALS = frozenset({"equalTo", "in"})
 
 
-class ChangesArguments(ReadArguments, total=False):
+class FollowArguments(TypedDict, total=False):
+    """How a copy follows the service."""
+
+    overlap: int | str
+    max_delete_share: float | str | None
+    full_refresh: bool | str
+
+
+class ChangesArguments(QueryArguments, ReadArguments, FollowArguments, total=False):
     """One export of changes; the meaning of each is in `ContensisExportChangesOperator`."""
 
-    content_type_id: str | Iterable[str] | None
-    language: str | Iterable[str] | None
-    version_status: VersionStatus | str
-    data_format: DataFormat | str | None
-    where: str | Clause | Iterable[Clause] | None
-    api: Api | str
     destination: Required[str | PathLike[str]]
     file_format: str | None
     compression: str | None
-    overlap: int | str
     deletes: Deletes | str
-    max_delete_share: float | str | None
-    full_refresh: bool | str
     skip_if_unchanged: bool | str
     keep_change_sets: int | str | None
 
@@ -68,9 +66,9 @@ class FollowOptions:
     :param full_refresh: whether everything is read.
     """
 
-    overlap: int
+    overlap: int = DEFAULT_OVERLAP
     detect_deletions: bool = True
-    max_delete_share: float | None = 0.2
+    max_delete_share: float | None = DEFAULT_MAX_DELETE_SHARE
     full_refresh: bool = False
 
 
@@ -99,34 +97,45 @@ class ChangesRequest:
 
         :raises ConfigurationError: names the argument and its choices.
         """
-        given: dict[str, Any] = {**arguments}
-
-        def take(of: type) -> dict[str, Any]:
-            return {name: given.pop(name) for name in [*given] if name in of.__annotations__}
-
-        query = entry_query(**take(QueryArguments))
-        options = read_options(**take(ReadArguments))
-        _check_where(query.where)
-        overlap = whole_number("overlap", given.pop("overlap", DEFAULT_OVERLAP), 0, _WEEK_SECONDS)
-        deletes = one_of("deletes", given.pop("deletes", "detect"), Deletes)
-        rules = FollowOptions(
-            overlap=max(overlap, _DELIVERY_OVERLAP) if query.api == "delivery" else overlap,
-            detect_deletions=deletes == "detect",
-            max_delete_share=_share(given.pop("max_delete_share", DEFAULT_MAX_DELETE_SHARE)),
-            full_refresh=flag("full_refresh", given.pop("full_refresh", False)),
-        )
-        skip, keep = given.pop("skip_if_unchanged", False), given.pop("keep_change_sets", None)
-        no_limit = keep is None or as_text(keep) in {"None", ""}
+        rest: dict[str, Any] = {**arguments}
+        query = followed_query(**take(rest, QueryArguments.__annotations__))
+        options = read_options(**take(rest, ReadArguments.__annotations__))
+        follow = take(rest, _FOLLOW_ARGUMENTS)
+        own = parse(take(rest, _FEED_ARGUMENTS), _FEED_ARGUMENTS)
+        detects = own.pop("deletes", "detect") == "detect"
         return cls(
             query=query,
             options=options,
-            rules=rules,
-            skip_if_unchanged=flag("skip_if_unchanged", skip),
-            keep_change_sets=None
-            if no_limit
-            else whole_number("keep_change_sets", keep, 1, _MAX_CHANGE_SETS),
-            destination=_feed(**given),
+            rules=follow_options(query, detect_deletions=detects, **follow),
+            **own,
+            destination=_feed(**rest),
         )
+
+
+def followed_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
+    """Return the query that a copy follows.
+
+    :raises ConfigurationError: names the argument and its choices.
+    """
+    query = entry_query(**arguments)
+    _check_where(query.where)
+    return query
+
+
+def follow_options(
+    query: EntryQuery, *, detect_deletions: bool = True, **arguments: Unpack[FollowArguments]
+) -> FollowOptions:
+    """Return how a copy follows a query.
+
+    :raises ConfigurationError: names the argument and its bounds.
+    """
+    parsed = parse(arguments, _FOLLOW_ARGUMENTS)
+    if "max_delete_share" in arguments:
+        parsed.setdefault("max_delete_share", None)  # no limit, which is a choice of its own
+    options = FollowOptions(detect_deletions=detect_deletions, **parsed)
+    if query.api == "delivery":
+        return replace(options, overlap=max(options.overlap, _DELIVERY_OVERLAP))
+    return options
 
 
 def _feed(**arguments: Any) -> Destination:
@@ -153,17 +162,14 @@ def _feed(**arguments: Any) -> Destination:
     return destination
 
 
-def _share(value: object) -> float | None:
-    """Return a share; None, also as the text that a template gives, for no limit."""
-    if value is None or as_text(value) in {"None", ""}:
-        return None
+def _share(argument: str, value: object) -> float:
     try:
         share = float(as_text(value))
     except ValueError:
         share = -1.0
     if isinstance(value, bool) or not 0 <= share <= 1:
         raise ConfigurationError(
-            f"max_delete_share must be a number from 0 to 1, or None for no limit, not {show(value)}."
+            f"{argument} must be a number from 0 to 1, or None for no limit, not {show(value)}."
         )
     return share
 
@@ -189,3 +195,15 @@ def _operands(clauses: object) -> Iterator[tuple[str, object]]:
             if name in _RANGES | _EQUALS:
                 for each in operand if isinstance(operand, list | tuple) else [operand]:
                     yield name, each
+
+
+_FOLLOW_ARGUMENTS: dict[str, Parser] = {
+    "overlap": number(0, _WEEK_SECONDS),
+    "max_delete_share": _share,
+    "full_refresh": flag,
+}
+_FEED_ARGUMENTS: dict[str, Parser] = {
+    "deletes": choice(Deletes),
+    "skip_if_unchanged": flag,
+    "keep_change_sets": number(1, _MAX_CHANGE_SETS),
+}

@@ -156,7 +156,7 @@ def plain_url(destination: str | PathLike[str]) -> str:
 
     :raises ConfigurationError: it is empty, or seems to name another place than it does.
     """
-    text = "" if given(destination) is None else as_text(destination)
+    text = as_text(given(destination) or "")
     if not text:
         raise ConfigurationError(
             "destination is empty: set a path, such as /data/entries.jsonl or /data/entries/"

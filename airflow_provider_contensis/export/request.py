@@ -5,18 +5,21 @@ The names are the operators' own; defaults come from the dataclasses that hold t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import (
+    Parser,
+    choice,
     flag,
-    given,
     names,
-    one_of,
+    number,
+    parse,
     rendered_value,
+    take,
     whole_number,
 )
 from airflow_provider_contensis.export.destination import Destination
@@ -47,9 +50,14 @@ class QueryArguments(TypedDict, total=False):
     version_status: VersionStatus | str
     data_format: DataFormat | str | None
     where: str | Clause | Iterable[Clause] | None
+    api: Api | str
+
+
+class ExportQueryArguments(QueryArguments, total=False):
+    """Which entries, and how they look."""
+
     changed_from: str | datetime | None
     changed_to: str | datetime | None
-    api: Api | str
     link_depth: int | str | None
     field_link_depths: str | Mapping[str, int | str] | None
 
@@ -71,7 +79,7 @@ class FormatArguments(TypedDict, total=False):
     timestamp_unit: TimestampUnit | str
 
 
-class ExportArguments(QueryArguments, ReadArguments, FormatArguments, total=False):
+class ExportArguments(ExportQueryArguments, ReadArguments, FormatArguments, total=False):
     """One export."""
 
     destination: Required[str | PathLike[str]]
@@ -123,25 +131,21 @@ class ExportRequest:
         :raises ConfigurationError: names the argument and its choices.
         """
         rest: dict[str, Any] = {**arguments}
-
-        def take(names: Iterable[str]) -> dict[str, Any]:
-            return {name: rest.pop(name) for name in names if name in rest}
-
         return cls(
-            query=entry_query(**take(QueryArguments.__annotations__)),
-            options=read_options(**take(ReadArguments.__annotations__)),
-            format_options=FormatOptions(**_parse(take(FormatArguments.__annotations__), _FORMAT_ARGUMENTS)),
-            **_parse(take(_EXPORT_ARGUMENTS), _EXPORT_ARGUMENTS),
+            query=entry_query(**take(rest, _QUERY_ARGUMENTS)),
+            options=read_options(**take(rest, _READ_ARGUMENTS)),
+            format_options=FormatOptions(**parse(take(rest, _FORMAT_ARGUMENTS), _FORMAT_ARGUMENTS)),
+            **parse(take(rest, _EXPORT_ARGUMENTS), _EXPORT_ARGUMENTS),
             destination=Destination.from_arguments(**rest),
         )
 
 
-def entry_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
+def entry_query(**arguments: Unpack[ExportQueryArguments]) -> EntryQuery:
     """Return the query that arguments describe.
 
     :raises ConfigurationError: names the argument and its choices.
     """
-    parsed = _parse(arguments, _QUERY_ARGUMENTS)
+    parsed = parse(arguments, _QUERY_ARGUMENTS)
     if "data_format" in arguments:
         parsed.setdefault("data_format", None)  # both, which is a choice of its own
     for argument, name in (("content_type_id", "content_type_ids"), ("language", "languages")):
@@ -168,25 +172,7 @@ def read_options(**arguments: Unpack[ReadArguments]) -> ReadOptions:
 
     :raises ConfigurationError: names the argument and its bounds.
     """
-    return ReadOptions(**_parse(arguments, _READ_ARGUMENTS))
-
-
-Parser = Callable[[str, Any], Any]
-
-
-def _parse(arguments: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
-    """Return the checked values of the arguments that are given; the others have their defaults."""
-    if unknown := set(arguments) - set(parsers):
-        raise TypeError(f"unexpected argument {min(unknown)!r}")
-    return {name: parsers[name](name, value) for name, value in arguments.items() if given(value) is not None}
-
-
-def _choice(choices: Any) -> Parser:
-    return lambda name, value: one_of(name, value, choices)
-
-
-def _number(minimum: int, maximum: int) -> Parser:
-    return lambda name, value: whole_number(name, value, minimum, maximum)
+    return ReadOptions(**parse(arguments, _READ_ARGUMENTS))
 
 
 def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> Mapping[str, int]:
@@ -223,28 +209,28 @@ def _clauses(argument: str, value: str | Clause | Iterable[Clause]) -> tuple[Cla
 _QUERY_ARGUMENTS: dict[str, Parser] = {
     "content_type_id": names,
     "language": names,
-    "version_status": _choice(VersionStatus),
-    "data_format": _choice(DataFormat),
+    "version_status": choice(VersionStatus),
+    "data_format": choice(DataFormat),
     "where": _clauses,
     "changed_from": query_time,
     "changed_to": query_time,
-    "api": _choice(Api),
-    "link_depth": _number(0, MAX_LINK_DEPTH),
+    "api": choice(Api),
+    "link_depth": number(0, MAX_LINK_DEPTH),
     "field_link_depths": _field_link_depths,
 }
 _READ_ARGUMENTS: dict[str, Parser] = {
-    "page_size": _number(1, MAX_PAGE_SIZE),
-    "max_concurrent_requests": _number(1, MAX_CONCURRENCY),
+    "page_size": number(1, MAX_PAGE_SIZE),
+    "max_concurrent_requests": number(1, MAX_CONCURRENCY),
 }
 _FORMAT_ARGUMENTS: dict[str, Parser] = {
     "escape_formulas": flag,
     "bom": flag,
-    "parquet_mode": _choice(Literal["typed", "raw"]),
-    "on_type_mismatch": _choice(Literal["fail", "raw"]),
-    "timestamp_unit": _choice(TimestampUnit),
+    "parquet_mode": choice(Literal["typed", "raw"]),
+    "on_type_mismatch": choice(Literal["fail", "raw"]),
+    "timestamp_unit": choice(TimestampUnit),
 }
 _EXPORT_ARGUMENTS: dict[str, Parser] = {
     "fields": names,
-    "on_empty": _choice(OnEmpty),
+    "on_empty": choice(OnEmpty),
     "start_over": flag,
 }

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import given, one_of
+from airflow_provider_contensis.export.arguments import Parser, choice, parse
 from airflow_provider_contensis.export.destination import plain_url, show_destination
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.results import ContentTypesSummary
 
 __all__ = ["ContensisExportContentTypesOperator"]
+
+_CHOICES: dict[str, Parser] = {
+    "data_format": choice(ContentTypeFormat),
+    "version_status": choice(VersionStatus),
+    "api": choice(Api),
+}
 
 
 class ContensisExportContentTypesOperator(BaseOperator):
@@ -111,13 +117,10 @@ class ContensisExportContentTypesOperator(BaseOperator):
         self._kill()
 
     def _check(self, *, skip_templates: bool = False) -> dict[str, Any]:
-        choices = {"data_format": ContentTypeFormat, "version_status": VersionStatus, "api": Api}
-        given_values = {name: given(getattr(self, name)) for name in choices}
-        checked = {
-            name: one_of(name, value, choices[name])
-            for name, value in given_values.items()
-            if value is not None and not (skip_templates and is_template(value))
-        }
+        arguments = {name: getattr(self, name) for name in _CHOICES}
+        if skip_templates:
+            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
+        checked = parse(arguments, _CHOICES)
         if not (skip_templates and is_template(self.destination)):
             checked["destination"] = _json_file(self.destination)
         return checked

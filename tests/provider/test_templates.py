@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
+from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 
@@ -61,6 +63,8 @@ def plain(**arguments: Any) -> ExportRequest:
         ("{{ value }}", ("film", "person"), ["film", "person"]),
         ("{{ value }}", [2024, "film"], ["2024", "film"]),
         ("{{ value | tojson }}", ["film", 2024], ["film", "2024"]),
+        ("{{ value | tojson }}", "film", ["film"]),
+        ("'{{ value }}'", "film", ["film"]),
         (["{{ value }}", "film"], 2024, ["2024", "film"]),
     ],
 )
@@ -85,6 +89,72 @@ def test_empty_and_none_mean_not_given(native: bool, argument: str, template: st
     assert plain(**{argument: None}) == expected
 
 
+def changes_request(native: bool, value: object, **arguments: Any) -> ChangesRequest:
+    """Return the request of an operator of changes whose arguments a template renders."""
+
+    def operator(task_id: str) -> ContensisExportChangesOperator:
+        return ContensisExportChangesOperator(task_id=task_id, destination="/data/feed/", **arguments)
+
+    task: ContensisExportChangesOperator = rendered(operator, native, {"value": value})
+    return task._request()
+
+
+def plain_changes(**arguments: Any) -> ChangesRequest:
+    return ChangesRequest.from_arguments(destination="/data/feed/", **arguments)
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize("template", ["{{ value }}", "{{ value | tojson }}", "{{ value or '' }}", " "])
+@pytest.mark.parametrize(
+    "argument",
+    sorted(
+        {*ContensisExportChangesOperator.template_fields} - {"destination", "contensis_conn_id", "project_id"}
+    ),
+)
+def test_empty_and_none_mean_not_given_for_changes(native: bool, argument: str, template: str) -> None:
+    chosen = {"data_format", "max_delete_share"} & {argument}  # None is a choice of its own: both, no limit
+    expected = plain_changes(**dict.fromkeys(chosen))
+    assert changes_request(native, None, **{argument: template}) == expected
+    assert plain_changes(**{argument: None}) == expected
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("overlap", 60),
+        ("deletes", "ignore"),
+        ("max_delete_share", 0.5),
+        ("max_delete_share", 1),
+        ("full_refresh", True),
+        ("skip_if_unchanged", False),
+        ("keep_change_sets", 30),
+    ],
+)
+def test_arguments_of_changes_may_be_rendered(native: bool, argument: str, value: object) -> None:
+    for template in ("{{ value }}", "{{ value | tojson }}"):
+        assert changes_request(native, value, **{argument: template}) == plain_changes(**{argument: value})
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("overlap", 1.5),
+        ("overlap", True),
+        ("deletes", "mark"),
+        ("max_delete_share", 1.5),
+        ("max_delete_share", "nan"),
+        ("full_refresh", 2),
+        ("keep_change_sets", 0),
+        ("keep_change_sets", [30]),
+    ],
+)
+def test_both_renderings_refuse_the_same_for_changes(native: bool, argument: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{argument} "):
+        changes_request(native, value, **{argument: "{{ value }}"})
+
+
 @BOTH_RENDERINGS
 def test_none_behind_a_proxy_means_not_given(native: bool) -> None:
     """Airflow has `prev_data_interval_end_success` behind one."""
@@ -99,6 +169,23 @@ def test_clauses_may_be_rendered(native: bool, template: str, value: object) -> 
     assert request(native, value, where=template) == plain(where=[CLAUSE])
     if value is CLAUSE:
         assert request(native, value, where=[template]) == plain(where=[CLAUSE])
+
+
+@BOTH_RENDERINGS
+@pytest.mark.parametrize("template", ["{{ value | tojson }}", "'{{ value }}'"])
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("destination", "/data/y.csv"),
+        ("file_format", "csv"),
+        ("compression", "gzip"),
+        ("version_status", "latest"),
+        ("changed_from", "2031-04-02"),
+        ("on_empty", "skip"),
+    ],
+)
+def test_text_may_be_in_quotes(native: bool, template: str, argument: str, value: str) -> None:
+    assert request(native, value, **{argument: template}) == plain(**{argument: value})
 
 
 @BOTH_RENDERINGS
