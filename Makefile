@@ -32,7 +32,7 @@ test-slow: $(VENV)/.dev ## Run the tests that take long: kills, random histories
 	$(PYTEST) -m slow $(TESTS)
 
 check: lint ## Run before you push: style, types and the fast tests, in about a minute
-	$(PYTEST) --quiet -m "not slow and not airflow"
+	$(PYTEST) --quiet -m "not slow and not integration"
 
 hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
 	$(BIN)/pre-commit install

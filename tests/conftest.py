@@ -51,12 +51,29 @@ HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
 _SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiI[\\w-]*\\.[\\w-]{{20,}}")
 
 
+# Together they take as long as all other tests that need no Airflow.
+_LONG_MODULES = {
+    "test_chaos",
+    "test_chaos_sync",
+    "test_code",
+    "test_full_disk",
+    "test_fuzz",
+    "test_on_kill",
+    "test_quirks",
+    "test_restart",
+    "test_s3",
+    "test_s3_lock",
+    "test_threads",
+}
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests whose fixtures take seconds."""
+    """Mark the tests that `make check` leaves out."""
     for item in items:
-        if {"airflow_database", "pytester"}.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker("airflow")
+        runs_airflow = {"airflow_database", "pytester"}.intersection(getattr(item, "fixturenames", ()))
+        if runs_airflow or item.path.stem in _LONG_MODULES:
+            item.add_marker("integration")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -145,7 +145,7 @@ def test_airflow_is_imported_from_common_compat_only() -> None:
     assert set(names_from_airflow()) == {COMPAT, "airflow.cli.cli_config"}
 
 
-@pytest.mark.airflow
+@pytest.mark.integration
 def test_imports_emit_no_warning() -> None:
     modules = [
         each.name
@@ -161,7 +161,7 @@ def test_imports_emit_no_warning() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.airflow
+@pytest.mark.integration
 def test_loading_all_providers_emits_no_warning_of_ours() -> None:
     code = (
         "import warnings\n"
@@ -201,7 +201,7 @@ def test_the_operator_costs_a_dag_file_at_most_60_ms() -> None:
     assert min(costs) <= 0.060
 
 
-@pytest.mark.airflow
+@pytest.mark.integration
 def test_operator_module_imports_no_heavy_libraries() -> None:
     code = (
         f"import sys; from {COMPAT} import DAG; before = set(sys.modules); "
