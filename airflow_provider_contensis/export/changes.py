@@ -24,6 +24,7 @@ from airflow_provider_contensis.export.deletions import (
     Deletion,
     check_deletions,
 )
+from airflow_provider_contensis.export.diagnosis import explain_refusal
 from airflow_provider_contensis.export.differences import Differences, window_of
 from airflow_provider_contensis.export.ledger import HeldSlice, Part, holdings
 from airflow_provider_contensis.export.model import HEX_DIGITS
@@ -196,7 +197,8 @@ class Follower:
 
         It is the earlier of the service's clock and this machine's, less the overlap.
         """
-        date = self._client.get_date(self._project_id, api=self._query.api)
+        with explain_refusal(self._query.api):
+            date = self._client.get_date(self._project_id, api=self._query.api)
         if date is None:
             return None
         return query_millisecond(min(date, datetime.now(UTC)) - timedelta(seconds=self._rules.overlap))
@@ -218,8 +220,10 @@ class Follower:
         types = self._query.content_type_ids
         part = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
         mark = f"sys.version.{'published' if self._query.change_mark == 'published' else 'modified'}"
-        where = [*window_of(self._query, part).where, {"field": mark, "exists": False}]
-        unmarked = self._client.count_entries(self._project_id, where, api="delivery")
+        window = window_of(self._query, part)
+        window = replace(window, query=(*window.query, {"field": mark, "exists": False}))
+        search = WindowSearch(self._client, self._project_id, self._query, self._options)
+        unmarked = search.page(window, 1).total
         if unmarked >= _MAX_UNMARKED:
             raise ConfigurationError(
                 f"{unmarked:,} entries or more hide {mark} from the Delivery API, so each run would read "
@@ -305,7 +309,7 @@ class Follower:
                         confirmation.unconfirmed += not self._take(confirmed)
                     elif confirmed:
                         self._delete(confirmed)
-        self._findings.unconfirmed += confirmation.unconfirmed
+        self._findings.unconfirmed = confirmation.unconfirmed
         log.info("Counts agree in %d of %s", len(slices) - len(differing), count(len(slices), "slice"))
 
     def _compare(self, comparison: Comparison, candidates: Candidates) -> set[HeldSlice]:
@@ -319,7 +323,7 @@ class Follower:
         for held_slice, held in self._ledger.held(part):
             # What left after this run had written it is left to the next one.
             if (*held_slice, held.id) not in served and not held.is_fresh:
-                candidates.add(Candidate(held_slice, held.id, not part.only_published))
+                candidates.add(Candidate(held_slice, held.id, not part.only_drafts))
                 differing.add(held_slice)
         return differing
 

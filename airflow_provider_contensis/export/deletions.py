@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from airflow_provider_contensis.exceptions import (
     ContensisError,
     ExportError,
+    InvalidResponseError,
     NotFoundError,
     PermissionDeniedError,
 )
+from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.export.differences import window_of
 from airflow_provider_contensis.export.ledger import HeldSlice, Part
 from airflow_provider_contensis.export.temporary import temporary_database
@@ -45,7 +47,7 @@ _AT_ONCE = 100
 class Candidate(NamedTuple):
     """An entry that a copy holds and a search no longer finds.
 
-    :param is_missing: whether no search finds it; otherwise only its published version is gone.
+    :param is_missing: whether no search finds it; otherwise it is no longer a draft.
     """
 
     held_slice: HeldSlice
@@ -211,7 +213,13 @@ class Confirmation:
         part = Part(content_type_ids=(content_type_id,), languages=(language,))
         window = window_of(self._query, part, candidate.id)
         batch = self._search.page(window, 1).batch
-        return batch if batch.entries else self._search.page(window, 1).batch
+        if not batch.entries:
+            batch = self._search.page(window, 1).batch
+        if any(meta.id.lower() != candidate.id.lower() for meta in batch.metas):
+            raise InvalidResponseError(
+                f"A search for entry {candidate.id} found entry {batch.metas[0].id}. {hint('ids')}"
+            )
+        return batch
 
     def _reasons(self, gone: Sequence[Candidate]) -> dict[Candidate, Reason]:
         """Return why entries are gone, as far as the API key may know."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import UnauthorizedError
 from airflow_provider_contensis.export.model import CREATED, nested_clauses
 from airflow_provider_contensis.utils.text import single_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_contensis.api.resources import Api
     from airflow_provider_contensis.exceptions import ContensisError
 
 _OPERATORS = {"in": "in", "or": "or", "not": "not", "exists": "exists", "startsWith": "starts-with"}
@@ -30,6 +33,17 @@ def add_hint(error: ContensisError, *checks: str) -> None:
     if checks:
         error.message = single_line(f"{error.message} {hint(*checks)}")
         error.args = (error.message,)
+
+
+@contextmanager
+def explain_refusal(api: Api) -> Iterator[None]:
+    """Add that sentence to the refusal of a token, if only the Delivery API may refuse it."""
+    try:
+        yield
+    except UnauthorizedError as error:
+        if api == "delivery":
+            add_hint(error, "delivery")
+        raise
 
 
 def checks_of(clauses: object) -> list[str]:

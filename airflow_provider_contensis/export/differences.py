@@ -17,9 +17,10 @@ from math import ceil
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.exceptions import APIError, ExportError
 from airflow_provider_contensis.export.ledger import Part, moment_of
 from airflow_provider_contensis.export.model import HEX_DIGITS, MAX_COUNT, MAX_PREFIX
+from airflow_provider_contensis.export.search import REFUSED
 from airflow_provider_contensis.export.times import query_millisecond
 
 if TYPE_CHECKING:
@@ -90,14 +91,33 @@ class Differences:
     def passes(self) -> Iterator[list[Difference]]:
         """Yield what differs at first sight, in parts of about 5,000 entries.
 
-        First all entries are counted, then the published ones if that may show more, then those of the digit:
+        First all entries are counted, then the drafts if that may show more, then those of the digit:
         each pass expects that the ledger shows what the one before has found.
         """
         parts = self._parts()
         yield self._count(parts)
         if self._query.change_mark == "either":  # to unpublish an entry moves no change mark
-            yield self._count([replace(part, only_published=True) for part in parts if not part.is_rest])
+            # Drafts, and not the others: an `exists` that is ignored counts them all, and does not agree.
+            yield self._count([replace(part, only_drafts=True) for part in parts if not part.is_rest])
+        else:
+            self._check_version_status()
         yield self._count(self._digit_parts())
+
+    def _check_version_status(self) -> None:
+        """Ask for a draft among the published entries.
+
+        :raises InvalidResponseError: there is one: to the service, what was unpublished is still there.
+        """
+        types = self._query.content_type_ids
+        languages = tuple(dict.fromkeys(each.language for each in self._slices))
+        if self._query.api == "delivery" or not languages:  # the Delivery API serves no drafts by default
+            return
+        whole = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
+        try:
+            self._search.page(self._window(replace(whole, only_drafts=True)), 1)
+        except APIError as error:
+            if error.status_code not in REFUSED:  # nothing else of published entries needs `exists`
+                raise
 
     def narrow(self, differences: Iterable[Difference]) -> Iterator[Comparison]:
         """Yield the parts to compare entry by entry, narrowed down from what differs."""
@@ -108,7 +128,8 @@ class Differences:
             small: list[Difference] = []
             for each in queue:
                 if each.served:
-                    (small if max(each.held, each.served) <= page_size else large).append(each)
+                    fits = max(each.held, each.served) <= page_size and each.served < MAX_COUNT
+                    (small if fits else large).append(each)
                 else:
                     yield Comparison(each.part, None)
             large += yield from self._read(small)
@@ -277,8 +298,8 @@ def window_of(query: EntryQuery, part: Part, entry_id: str | None = None) -> Win
         listed=types if part.is_rest else (),
     )
     clauses = list(window.query)
-    if part.only_published:
-        clauses.append({"field": "sys.version.published", "exists": True})
+    if part.only_drafts:
+        clauses.append({"field": "sys.version.published", "exists": False})
     if entry_id is not None:
         clauses.append({"field": "sys.id", "equalTo": entry_id})
     return replace(

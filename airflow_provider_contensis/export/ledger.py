@@ -69,7 +69,7 @@ class Part:
     :param is_undated: whether it is the entries without a created time.
     :param id_prefix: how the ids begin.
     :param other_ids: whether no hexadecimal digit follows that prefix.
-    :param only_published: whether it is the entries that have a published version.
+    :param only_drafts: whether it is the entries that have no published version.
     """
 
     content_type_ids: tuple[str, ...]
@@ -80,7 +80,7 @@ class Part:
     is_undated: bool = False
     id_prefix: str = ""
     other_ids: bool = False
-    only_published: bool = False
+    only_drafts: bool = False
 
     @property
     def is_bounded(self) -> bool:
@@ -90,7 +90,7 @@ class Part:
     @property
     def is_whole(self) -> bool:
         """Whether it is all entries of its content types and languages."""
-        return not (self.is_bounded or self.id_prefix or self.other_ids or self.only_published)
+        return not (self.is_bounded or self.id_prefix or self.other_ids or self.only_drafts)
 
     def has_slice(self, held: HeldSlice) -> bool:
         """Return whether it has entries of a slice."""
@@ -140,6 +140,7 @@ def holdings(entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> list
 
 
 class _Version(msgspec.Struct, gc=False):
+    modified: str | None = None
     published: str | None = None
 
 
@@ -167,8 +168,13 @@ def _holding(entry: bytes, meta: EntryMeta) -> Held:
         milliseconds(meta.created),
         None if changed is None else (changed - _EPOCH) // _MICROSECOND,
         _digest(entry, bytes(sys.workflow)),
-        sys.version is not None and sys.version.published is not None,
+        sys.version is not None and not _is_draft(sys.version),
     )
+
+
+def _is_draft(version: _Version) -> bool:
+    """Return whether an entry has no published version; one that hides its change marks may have one."""
+    return version.published is None and version.modified is not None
 
 
 def _digest(entry: bytes, workflow: bytes) -> bytes:

@@ -6,9 +6,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_contensis.exceptions import APIError, ConfigurationError, ExportError, UnauthorizedError
-from airflow_provider_contensis.export.diagnosis import add_hint, hint
+from airflow_provider_contensis.exceptions import APIError, ConfigurationError, ExportError
+from airflow_provider_contensis.export.diagnosis import explain_refusal, hint
 from airflow_provider_contensis.export.model import Plan
+from airflow_provider_contensis.export.search import REFUSED
 from airflow_provider_contensis.export.where import check_where
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.search import WindowSearch
 
 log = logging.getLogger(__name__)
-
-_REFUSED = frozenset({400, 422})
 
 
 class Planner:
@@ -50,12 +49,8 @@ class Planner:
         self._client.access_token()  # so that a refusal happens once, not in each of two threads
         with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
             listed = thread.submit(self._content_types)
-            try:
+            with explain_refusal(self._query.api):
                 languages = self._languages()
-            except UnauthorizedError as error:
-                if self._query.api == "delivery":
-                    add_hint(error, "delivery")
-                raise
             content_types = listed.result()
         ids = [content_type["id"] for content_type in content_types]
         log.info("Content types: %s; languages: %s", ", ".join(ids) or "none", ", ".join(languages))
@@ -88,7 +83,7 @@ class Planner:
             try:
                 page = self._search.confirmed(others, 1)
             except APIError as error:
-                if not listed or error.status_code not in _REFUSED:
+                if not listed or error.status_code not in REFUSED:
                     raise
                 # The last count shows whether such content types hold anything.
                 log.warning("Not looking for content types that the project does not list: %s", error)

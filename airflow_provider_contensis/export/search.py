@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MORE_WINDOWS = 4
 _MIN_SIZES = 1_000
 _SIZED_BY = {"content type": "sys.contentTypeId", "language": "sys.language"}
-_UNKNOWN_MEMBER = frozenset({400, 422})
+REFUSED = frozenset({400, 422})  # the statuses of a search that the service does not understand
 
 
 class WindowSearch:
@@ -80,7 +80,7 @@ class WindowSearch:
                 try:
                     body = self._send(search, what)
                 except APIError as error:
-                    if "aggregations" not in search or error.status_code not in _UNKNOWN_MEMBER:
+                    if "aggregations" not in search or error.status_code not in REFUSED:
                         raise
                     self._has_aggregations = False
                     body = self._send({**query, "pageSize": permit.page_size}, what)
@@ -93,7 +93,7 @@ class WindowSearch:
         try:
             return self._client.retrying(attempt, what=what, cancelled=stopped)
         except APIError as error:
-            if error.status_code in _UNKNOWN_MEMBER:
+            if error.status_code in REFUSED:
                 add_hint(error, *checks_of(window.where))
             elif error.status_code == 429:
                 add_hint(error, "concurrency")

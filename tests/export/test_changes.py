@@ -566,11 +566,12 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr("airflow_provider_contensis.export.changes._MAX_UNMARKED", 5)
         copy = follow(several_types(6))
+        entry = json.loads(copy.catalogue.entries()[0])
 
         def unmarked(request: Request) -> Response | None:
             if request.kind == "search" and b'"exists": false' in request.body:
                 return Response.json(
-                    {"pageIndex": 0, "pageSize": 1, "totalCount": 9, "pageCount": 9, "items": []}
+                    {"pageIndex": 0, "pageSize": 1, "totalCount": 9, "pageCount": 9, "items": [entry]}
                 )
             return None
 

@@ -135,7 +135,7 @@ def inside(entry: Held, part: Part) -> bool:
         and (part.created_to is None or (entry.created or 0) < part.created_to)
         and entry.id.startswith(part.id_prefix)
         and not (part.other_ids and digit in "0123456789abcdef" and digit)
-        and (entry.is_published or not part.only_published)
+        and not (entry.is_published and part.only_drafts)
     )
 
 
@@ -183,9 +183,9 @@ class TestFeedLedger:
             {"created_from": cuts[0] + 1},
         ]
         for bound in parts:
-            for only_published in (False, True):
+            for only_drafts in (False, True):
                 part = Part(
-                    content_type_ids=("film",), languages=("en-GB",), only_published=only_published, **bound
+                    content_type_ids=("film",), languages=("en-GB",), only_drafts=only_drafts, **bound
                 )
                 saved = make_ledger(summaries)
                 number = saved.count(part)

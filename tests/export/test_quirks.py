@@ -62,6 +62,7 @@ FEED_FAILS = {
     "refused-starts-with": ("starts-with", "starts-with"),
     "refused-not": ("not", "not"),
     "no-or": (None, "changed-ranges"),
+    "no-exists": (None, "exists"),
     "refused-or": (None, "or"),
     "refused-exists": (None, "exists"),
 }
@@ -187,5 +188,60 @@ def test_feed_says_that_a_deletion_is_not_confirmed(
     ):
         assert follow(make_client(sandbox), sandbox, tmp_path / "feed", "published") is None
         extra = load(tmp_path / "feed").keys() - served(sandbox.catalogue).keys()
+        request = ChangesRequest.from_arguments(destination=f"{tmp_path}/feed/", full_refresh=True)
+        result = export_changes(make_client(sandbox), sandbox.project_id, request)
+        assert result["unconfirmed"] == len(extra)  # and not once more, as a full refresh looks twice
     assert f"{len(extra)} entries were not found by a search" in caplog.text
     assert "airflow_provider_contensis.doctor (checks get-by-id, missing-entry)" in caplog.text
+
+
+class TestUnpublished:
+    """No count shows that an entry was unpublished, if the service counts drafts, too."""
+
+    @staticmethod
+    def follow(
+        make_client: Callable[..., ContensisClient], folder: Path, quirks: set[str], version_status: str
+    ) -> None:
+        """Follow a service that changes, and in which an entry is unpublished then."""
+        with Sandbox(scenario().catalogue()) as sandbox:
+            catalogue, client = sandbox.catalogue, make_client(sandbox)
+            request = ChangesRequest.from_arguments(
+                destination=f"{folder}/", page_size=20, version_status=version_status
+            )
+            export_changes(client, sandbox.project_id, request)
+            sandbox.api.quirks = frozenset(quirks)
+            # Not the first of its slice, at which every count looks.
+            _, _, entry_id = sorted(load(folder))[5]
+            catalogue.unpublish(entry_id)
+            export_changes(client, sandbox.project_id, request)
+
+    def test_feed_names_check_if_version_status_is_ignored(
+        self, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        with pytest.raises(ContensisError, match=r"doctor \(checks version-status"):
+            self.follow(make_client, tmp_path, {"no-version-status"}, "published")
+
+    def test_feed_of_latest_versions_names_check_if_exists_is_ignored(
+        self, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        with pytest.raises(ContensisError, match=r"doctor \(check exists\)"):
+            self.follow(make_client, tmp_path, {"no-exists"}, "latest")
+
+    def test_feed_names_check_if_another_entry_is_found_by_id(
+        self, make_client: Callable[..., ContensisClient], tmp_path: Path
+    ) -> None:
+        with pytest.raises(ContensisError, match=r"doctor \(check ids\)"):
+            self.follow(make_client, tmp_path, {"no-id", "latest-by-id"}, "published")
+
+
+@pytest.mark.parametrize(
+    ("quirk", "check"),
+    [("no-delivery-bearer", "delivery"), ("refused-in", "in"), ("refused-exists", "exists")],
+)
+def test_feed_from_delivery_api_names_check(
+    quirk: str, check: str, make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> None:
+    with Sandbox(scenario().catalogue(), quirks=[quirk]) as sandbox:
+        request = ChangesRequest.from_arguments(destination=f"{tmp_path}/feed/", api="delivery")
+        with pytest.raises(ContensisError, match=rf"doctor \(checks? .*\b{check}\b"):
+            export_changes(make_client(sandbox), sandbox.project_id, request)

@@ -186,8 +186,8 @@ class FeedLedger:
         if part.other_ids:
             digits = ", ".join(f"'{digit}'" for digit in HEX_DIGITS)
             conditions.append(f"substr(lower(id), {length + 1}, 1) NOT IN ({digits})")
-        if part.only_published:
-            conditions.append("is_published")
+        if part.only_drafts:
+            conditions.append("NOT is_published")
         where = " AND ".join(conditions)
         return self._database.execute(f"SELECT {columns} FROM {state.table} WHERE {where} {order}", values)
 
@@ -260,14 +260,14 @@ def _held(row: Sequence[Any]) -> Held:
 
 def _count_blocks(blocks: Sequence[Block], part: Part) -> int | None:
     """Return how many entries an index counts in a part; None if it does not show that."""
-    has_digit = len(part.id_prefix) == 1 and part.id_prefix in HEX_DIGITS and not part.only_published
+    has_digit = len(part.id_prefix) == 1 and part.id_prefix in HEX_DIGITS and not part.only_drafts
     is_aligned = {part.created_from, part.created_to} <= {None, *(block.first for block in blocks)}
     if part.other_ids or not is_aligned or (part.id_prefix and not has_digit):
         return None
     some = [block for block in blocks if not part.is_bounded or _is_inside(block, part)]
     if has_digit:
         return sum(block.digits[HEX_DIGITS.index(part.id_prefix)] for block in some)
-    return sum(block.published if part.only_published else block.entries for block in some)
+    return sum(block.entries - block.published if part.only_drafts else block.entries for block in some)
 
 
 def _is_inside(block: Block, part: Part) -> bool:
