@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
@@ -11,6 +12,7 @@ from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.retry import RetryPolicy
 from airflow_provider_contensis.api.token_request import Credentials
+from airflow_provider_contensis.doctor.examination import CHECKS
 from airflow_provider_contensis.sandbox import Mixture
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 _FAST_RETRY = RetryPolicy(attempts=7, initial_wait=0.002, max_wait=2.0, total=20.0)
 _TIMEOUT_SECONDS = 1.0
 _OUTAGE_SECONDS = 0.02
+_CHECK = re.compile(rf"airflow_provider_contensis\.doctor .*\b({'|'.join(check.id for check in CHECKS)})\b")
 
 
 class Service(NamedTuple):
@@ -133,6 +136,11 @@ def mixture_of(scenario: _Faulty) -> Mixture:
         slow=scenario.slow,
         outage=_OUTAGE_SECONDS,
     )
+
+
+def names_check(error: Exception) -> bool:
+    """Return whether an error names a check of the doctor."""
+    return _CHECK.search(str(error)) is not None
 
 
 class Warnings(logging.Handler):

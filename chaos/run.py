@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import threading
 import time
@@ -11,12 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.doctor.examination import CHECKS
 from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.sandbox import Editors, Request, Response, Sandbox
-from chaos.harness import MemoryPointer, Service, TaskInterruptedError, Warnings, mixture_of, open_client
+from chaos.harness import (
+    MemoryPointer,
+    Service,
+    TaskInterruptedError,
+    Warnings,
+    mixture_of,
+    names_check,
+    open_client,
+)
 from chaos.oracle import NOTES, Oracle, differing_files, files_below
 from chaos.scenario import Scenario, draw_repeats, draw_scenario, import_in_bulk
 
@@ -27,7 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.sandbox import Catalogue, Faults
 
 _MAX_RUN_SECONDS = 300.0  # a longer run counts as one that never ends
-_CHECK = re.compile(rf"airflow_provider_contensis\.doctor .*\b({'|'.join(check.id for check in CHECKS)})\b")
 _OLDER_EXPORT = {
     "_manifest.json": json.dumps({"files": [{"path": "gone.jsonl"}, {"path": "article.jsonl"}]}),
     "gone.jsonl": "yesterday",
@@ -218,7 +223,7 @@ def _judge_failure(scenario: Scenario, error: Exception) -> list[str]:
         return violations
     if not scenario.quirks:
         violations.append(f"it failed although nothing was wrong: {error}")
-    elif not _CHECK.search(str(error)):
+    elif not names_check(error):
         violations.append(f"it failed, and named no check of the doctor: {error}")
     return violations
 

@@ -88,6 +88,43 @@ class TestSeed:
         assert "| histories | 1 |" in output
 
 
+class TestQuirk:
+    def test_is_drawn_in_one_history_of_ten(self) -> None:
+        scenarios = [draw_scenario(seed) for seed in range(300)]
+        drawn = [scenario for scenario in scenarios if scenario.quirk is not None]
+        assert 15 <= len(drawn) <= 45
+        assert len({scenario.quirk for scenario in drawn}) > 10
+        assert any(scenario.quirk_since for scenario in drawn)
+
+    def test_leaves_no_difference_that_nobody_can_notice(self) -> None:
+        ignored = [draw_scenario(seed, "no-exists") for seed in range(50)]
+        assert not any("where" in scenario.arguments for scenario in ignored)
+        unlisted = [draw_scenario(seed, "unlisted-type") for seed in range(50)]
+        assert {scenario.arguments["content_type_id"] for scenario in unlisted} == {None}
+
+    @pytest.mark.parametrize("since", [0, 1])
+    def test_history_is_complete_or_fails(self, since: int) -> None:
+        complete = run_scenario(replace(CALM, quirk="no-order", quirk_since=since))
+        assert (complete.violations, complete.errors, complete.has_failed) == ([], {}, False)
+        # Once the service is as it should be again, the copy follows it again.
+        failed = run_scenario(replace(CALM, quirk="no-starts-with", quirk_since=since))
+        assert (failed.violations, failed.has_failed) == ([], True)
+        assert failed.counts["change sets"] > 0
+        text = report([complete, failed], 1)
+        assert "| `no-order` | 1 | 1 | 0 |" in text
+        assert "| `no-starts-with` | 1 | 0 | 1 |" in text
+
+    def test_oracle_notices_what_is_lost_in_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Differences, "_differing", lambda *_: [])
+        assert "run 2: entries that are in the copy, but not in the service" in violations(
+            replace(CALM, quirk="no-aggregations")
+        )
+
+    def test_oracle_notices_failure_that_names_no_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_provider_contensis.export.search.add_hint", lambda *_: None)
+        assert "named no check of the doctor" in violations(replace(CALM, quirk="refused-in"))
+
+
 class TestOracle:
     """Nearly every test breaks the product, and checks that the oracle notices."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from airflow_provider_contensis.exceptions import ContensisError
-from airflow_provider_contensis.export import changes, differences
+from airflow_provider_contensis.export import changes, differences, read
 from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.feed import export_changes
 from airflow_provider_contensis.export.sinks import feed_ledger, feed_ledger_file
@@ -44,6 +44,7 @@ class Task(NamedTuple):
     :param folder: where the feed is.
     :param arguments: of the operator.
     :param part_entries: as many entries as are counted at once.
+    :param row_limit: where counts are taken to stop.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Task(NamedTuple):
     folder: Path
     arguments: dict[str, Any]
     part_entries: int
+    row_limit: int
 
     @property
     def pointer(self) -> Path:
@@ -75,7 +77,7 @@ class Task(NamedTuple):
         options = {} if interruption is None else {"interruption": interruption}
         client = open_client(self.service, searches, **options)
         try:
-            with _circumstances(self.part_entries, clock):
+            with _circumstances(self, clock):
                 return export_changes(
                     client,
                     self.service.project_id,
@@ -120,14 +122,16 @@ def _die() -> None:
 
 
 @contextmanager
-def _circumstances(part_entries: int, clock: datetime) -> Iterator[None]:
+def _circumstances(task: Task, clock: datetime) -> Iterator[None]:
     """Let small catalogues be counted in several parts, as large ones are, at the history's time."""
     moments = SimpleNamespace(now=lambda _: clock, fromtimestamp=datetime.fromtimestamp)
     seconds = SimpleNamespace(time_ns=lambda: int(clock.timestamp() * 1_000_000_000))
     with (
-        patch.object(differences, "PART_ENTRIES", part_entries),
-        patch.object(feed_ledger, "BLOCK_ENTRIES", part_entries),
-        patch.object(feed_ledger_file, "BLOCK_ENTRIES", part_entries),
+        patch.object(differences, "PART_ENTRIES", task.part_entries),
+        patch.object(differences, "MAX_COUNT", task.row_limit),
+        patch.object(read, "MAX_COUNT", task.row_limit),
+        patch.object(feed_ledger, "BLOCK_ENTRIES", task.part_entries),
+        patch.object(feed_ledger_file, "BLOCK_ENTRIES", task.part_entries),
         patch.multiple(changes, datetime=moments, time=seconds),  # all that it uses of both
     ):
         yield

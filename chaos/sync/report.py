@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.sandbox import EDITS, FAULTS
+from airflow_provider_contensis.sandbox import EDITS, FAULTS, QUIRKS
 from chaos.report import table
 from chaos.sync.scenario import HAPPENINGS
 
@@ -40,6 +40,7 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
         [
             ("histories", len(outcomes)),
             *((name, counts[name]) for name in _COUNTS),
+            ("histories with a quirk", sum(outcome.quirk is not None for outcome in outcomes)),
             ("faults injected", faults.total()),
             ("seconds", round(seconds)),
             ("**violations**", sum(len(outcome.violations) for outcome in outcomes)),
@@ -50,4 +51,14 @@ def _lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
         ("happened", "count"), [(f"`{name}`", happened[name]) for name in names if name != "edit"]
     )
     yield from table(("fault", "count"), [(f"`{name}`", faults[name]) for name in FAULTS])
+    yield from table(
+        ("quirk", "histories", "complete", "failed"),
+        [(f"`{name}`", *_ends(outcomes, name)) for name in QUIRKS if any(_ends(outcomes, name))],
+    )
     yield from table(("exception", "runs"), [(f"`{name}`", number) for name, number in errors.most_common()])
+
+
+def _ends(outcomes: Sequence[Outcome], quirk: str) -> tuple[int, int, int]:
+    """Return how many histories had a quirk, how many of them ended complete, and how many failed."""
+    failed = [outcome.has_failed for outcome in outcomes if outcome.quirk == quirk]
+    return len(failed), failed.count(False), failed.count(True)

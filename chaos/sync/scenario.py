@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from airflow_provider_contensis.export.model import MAX_COUNT
+from airflow_provider_contensis.sandbox import QUIRKS
 from chaos.scenario import (
+    CAPPED,
     CONCURRENCIES,
     CONTENT_TYPES,
     LANGUAGES,
@@ -25,6 +28,9 @@ HAPPENINGS = ("edit", "import", "discard", "swap", "hide", "show", "redefine", "
 End = Literal["interrupted", "killed at a search", "killed at a file"]
 
 _DELIVERY_OVERLAP = 3_900
+_QUIRK_SHARE = 0.1
+# With them, no copy can notice that a clause of its caller is ignored.
+_IGNORED_OPERATORS = frozenset({"no-range", "no-or", "no-not", "no-exists", "no-starts-with"})
 
 
 class Happening(NamedTuple):
@@ -91,6 +97,9 @@ class Scenario:
     :param faults: the share of requests that each fault hits, by name.
     :param retry_after: seconds that a 429 answer asks to wait.
     :param slow: seconds that a slow answer takes.
+    :param quirk: an assumption about the service that does not hold, by name; None if all hold.
+    :param quirk_since: the number of the first phase in which it does not.
+    :param row_limit: as many entries as the service counts, if its counts stop somewhere.
     """
 
     seed: int
@@ -110,14 +119,20 @@ class Scenario:
     faults: dict[str, float]
     retry_after: int = 0
     slow: float = 0.02
+    quirk: str | None = None
+    quirk_since: int = 0
+    row_limit: int = MAX_COUNT
 
     def catalogue(self) -> Catalogue:
         """Return the content at the beginning; it is the same in every call."""
         return build_catalogue(self.kinds, self.languages, self.seed, exclusions=self.exclusions)
 
 
-def draw_scenario(seed: int) -> Scenario:
-    """Return the scenario of a seed; it is the same in every call."""
+def draw_scenario(seed: int, quirk: str | None = None) -> Scenario:
+    """Return the scenario of a seed; it is the same in every call.
+
+    :param quirk: the quirk that it has; None to draw whether it has one.
+    """
     rng = random.Random(f"sync {seed}")
     languages = LANGUAGES[: rng.choice((1, 1, 2, 3))]
     names = CONTENT_TYPES[: rng.choice((1, 2, 3))]
@@ -141,7 +156,7 @@ def draw_scenario(seed: int) -> Scenario:
     fault_level = rng.choices(("none", "few", "many"), (50, 35, 15))[0]
     has_lag = rng.random() < 0.3
     has_date = rng.random() < 0.9
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         kinds=kinds,
         languages=languages,
@@ -159,6 +174,49 @@ def draw_scenario(seed: int) -> Scenario:
         fault_level=fault_level,
         faults=draw_faults(rng, fault_level),
         slow=rng.choice((0.01, 0.02)),
+    )
+    return _with_quirk(scenario, quirk)
+
+
+def _with_quirk(scenario: Scenario, name: str | None) -> Scenario:
+    """Return a scenario with a quirk, from the beginning or from a later phase on; most get none.
+
+    What no copy can notice is taken away.
+    """
+    rng = random.Random(f"sync quirk {scenario.seed}")  # of its own: the seed draws the same scenario else
+    has_quirk, drawn = rng.random() < _QUIRK_SHARE, rng.choice(sorted(QUIRKS))
+    since = rng.choice((0, rng.randrange(len(scenario.phases))))
+    name = name or (drawn if has_quirk else None)
+    if name is None:
+        return scenario
+    arguments, phases = dict(scenario.arguments), scenario.phases
+    part_entries, row_limit = scenario.part_entries, scenario.row_limit
+    if name in _IGNORED_OPERATORS:
+        arguments.pop("where", None)
+    if name == "unlisted-type":
+        arguments["content_type_id"] = None  # asking for what is not listed is a wrong argument
+        # Nothing shows that a definition changed, or came into view again, which is not listed.
+        phases = tuple(
+            replace(
+                phase,
+                happenings=tuple(each for each in phase.happenings if each.name not in {"redefine", "hide"}),
+            )
+            for phase in phases
+        )
+    if name == "capped-count":  # early enough for a small catalogue; all else keeps its proportion to that
+        row_limit = CAPPED["row_limit"]
+        part_entries = min(part_entries, row_limit // 2)
+        arguments["page_size"] = min(arguments["page_size"], row_limit)
+    return replace(
+        scenario,
+        arguments=arguments,
+        phases=phases,
+        part_entries=part_entries,
+        row_limit=row_limit,
+        # Without a date, the worker's clock is all there is.
+        worker_ahead=0 if name == "no-date" else scenario.worker_ahead,
+        quirk=name,
+        quirk_since=since,
     )
 
 

@@ -23,6 +23,8 @@ from airflow_provider_contensis.sandbox.shapes import new_field
 from chaos.harness import mixture_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow_provider_contensis.sandbox import Request, Response
     from airflow_provider_contensis.sandbox.documents import Document, VersionStatus
     from chaos.sync.scenario import Happening, Scenario
@@ -65,6 +67,7 @@ class World:
             seed=scenario.seed,
             aggregations=scenario.aggregations,
             hidden_status=scenario.hidden_status,
+            row_limit=scenario.row_limit,
         )
         self.mixture = mixture_of(scenario)
         self._rng = random.Random(f"world {scenario.seed}")
@@ -83,6 +86,15 @@ class World:
         """The present state."""
         with self._lock:
             return Moment(self.catalogue.revision, self._indexed, len(self.roles) - 1)
+
+    @property
+    def quirks(self) -> frozenset[str]:
+        """The assumptions that do not hold at present; at most one."""
+        return self.sandbox.api.quirks
+
+    @quirks.setter
+    def quirks(self, names: Iterable[str]) -> None:
+        self.sandbox.api.quirks = frozenset(names)
 
     @property
     def worker_clock(self) -> datetime:
@@ -127,12 +139,19 @@ class World:
                 self._edits -= 1
                 self._edit(1)
                 self._note_changes()
-            date = format_datetime(self._clock, usegmt=True) if self.scenario.has_date else ""
+            date = self._date()
         response = self.mixture(request) if self.is_disturbed else None
         if request.kind != "project":
             return response
         response = response or request.answer()
         return replace(response, headers={**response.headers, "date": date})
+
+    def _date(self) -> str:
+        """Return the service's time as it gives it."""
+        if not self.scenario.has_date or "no-date" in self.quirks:
+            return ""
+        slow = timedelta(hours=1) if "wrong-clock" in self.quirks else timedelta()
+        return format_datetime(self._clock - slow, usegmt=True)
 
     def _note_changes(self) -> None:
         if self.catalogue.revision == self._touched:
