@@ -291,6 +291,21 @@ class TestFollowing:
         assert copy.run()["deletes"] == 3
         assert load(copy.folder) == served(copy.catalogue)
 
+    def test_count_that_stops_at_a_page_is_not_taken_for_all(
+        self, follow: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(differences, "MAX_COUNT", 20)
+        copy = follow(synthetic_catalogue(60, body_bytes=40), row_limit=20, cap_total_count=True)
+        copy.run(page_size=10)
+        entries = ids(copy.catalogue, "article")[:30]
+        for entry_id in entries:
+            copy.catalogue.delete(entry_id)
+        copy.run(page_size=10, max_delete_share=None)
+        for entry_id in entries:
+            restore(copy.catalogue, entry_id)
+        copy.run(page_size=20)
+        assert load(copy.folder).keys() == served(copy.catalogue).keys()
+
     def test_delivery_that_hides_all_times_is_followed(self, follow: Callable[..., Copy]) -> None:
         catalogue = synthetic_catalogue(90, body_bytes=40)
         catalogue.project["deliverySysExclusions"] = ["sys.version.*"]
