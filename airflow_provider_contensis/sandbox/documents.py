@@ -67,7 +67,7 @@ def decode(data: bytes | str) -> Any:
     return json.loads(data, parse_float=exact)
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 20)
 def instant(text: str) -> int | None:
     """Return the instant of an ISO 8601 date, or None if the text is not a date.
 

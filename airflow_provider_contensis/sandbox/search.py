@@ -7,8 +7,8 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import asin, cos, radians, sin, sqrt
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, instant, plain, strings
@@ -115,10 +115,11 @@ def parse_order(order: object) -> Order:
 def sort(documents: list[Document], order: Order) -> None:
     """Sort in place. Equal documents keep their order; those without a value come last in both directions."""
     for path, descending in reversed(order):
-        key = partial(_document_key, path)
-        filled = [document for document in documents if key(document) != _MISSING]
-        empty = [document for document in documents if key(document) == _MISSING]
-        documents[:] = sorted(filled, key=key, reverse=descending) + empty
+        keyed = [(_document_key(path, document), document) for document in documents]
+        filled = [each for each in keyed if each[0] != _MISSING]
+        filled.sort(key=itemgetter(0), reverse=descending)
+        documents[:] = [document for _, document in filled]
+        documents += [document for key, document in keyed if key == _MISSING]
 
 
 class Search:
