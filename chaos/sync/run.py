@@ -176,7 +176,7 @@ class _History:
         """Run a task, in as many attempts as it takes; return its result, or None if it failed."""
         self._begin = self._world.moment
         horizon = (self._consumer.index or {}).get("horizon")
-        self._may_swap = self._may_swap or self._oracle.has_returned(self._consumer.held, horizon)
+        self._may_swap = self._oracle.has_returned(self._consumer.held, horizon)
         self.outcome.counts["runs"] += 1
         self.outcome.counts["full refreshes"] += phase.is_full
         committed = False
