@@ -107,7 +107,10 @@ class _History:
         self._world.edit_rate = 0.0
         if result is None:
             return
-        if not (phase.edit_rate or self._world.scenario.lag or self._world.roles[-1] or self._may_swap):
+        scenario = self._world.scenario
+        # A wrong count, which is a fault, may hide a deletion until the next run.
+        disturbed = scenario.faults or scenario.lag or phase.edit_rate or self._world.roles[-1]
+        if not disturbed and not self._may_swap:
             _, violations = self._compare(result, may_swap=False)
             self.complain(*violations)
         if phase.is_cleared:
