@@ -12,6 +12,8 @@ _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?\s*(Z|[+-][01]\d:?[0-5]\d)?)?",
     re.IGNORECASE,
 )
+# As the service writes nearly all of them.
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
 
 
 def query_time(argument: str, value: object) -> str:
@@ -40,6 +42,11 @@ def sort_key(text: str) -> str:
 
 def as_datetime(text: str | None) -> datetime | None:
     """Return a Contensis time as a datetime in UTC, cut to the microsecond; None if it cannot be read."""
+    if text and _UTC.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            return None
     utc = _in_utc(text or "")
     if utc is None:
         return None
