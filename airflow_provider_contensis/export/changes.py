@@ -72,6 +72,9 @@ class Position:
 class ChangeSink(Protocol):
     """Takes what differs. Nothing is visible before its commit, but its ledger shows it at once."""
 
+    def define(self, content_types: Sequence[ContentType]) -> None:
+        """Take the definitions of content types, before their entries."""
+
     def upsert(
         self,
         held_slice: HeldSlice,
@@ -236,6 +239,7 @@ class Follower:
         """Read what a query asks for, and take what differs."""
         source = EntrySource(self._client, self._project_id, query, self._options)
         plan = (checkpoint.plan if checkpoint is not None else None) or source.plan()
+        self._sink.define(plan.content_types)
         if query is self._since:  # the first that a run reads
             self._check_unmarked(plan.whole.languages)
         if checkpoint is not None:

@@ -100,7 +100,7 @@ class ChangesRequest:
         rest: dict[str, Any] = {**arguments}
         query = followed_query(**take(rest, QueryArguments.__annotations__))
         options = read_options(**take(rest, ReadArguments.__annotations__))
-        follow = take(rest, _FOLLOW_ARGUMENTS)
+        follow = take(rest, FOLLOW_ARGUMENTS)
         own = parse(take(rest, _FEED_ARGUMENTS), _FEED_ARGUMENTS)
         detects = own.pop("deletes", "detect") == "detect"
         return cls(
@@ -129,13 +129,29 @@ def follow_options(
 
     :raises ConfigurationError: names the argument and its bounds.
     """
-    parsed = parse(arguments, _FOLLOW_ARGUMENTS)
+    parsed = parse(arguments, FOLLOW_ARGUMENTS)
     if "max_delete_share" in arguments:
         parsed.setdefault("max_delete_share", None)  # no limit, which is a choice of its own
     options = FollowOptions(detect_deletions=detect_deletions, **parsed)
     if query.api == "delivery":
         return replace(options, overlap=max(options.overlap, _DELIVERY_OVERLAP))
     return options
+
+
+def as_asked(query: EntryQuery) -> dict[str, Any]:
+    """Return what a copy follows, as it was asked for.
+
+    None stays None, so that a new language or content type does not make it another query.
+    """
+    names, languages = query.content_type_ids, query.languages
+    return {
+        "content_type_id": None if names is None else sorted(names),
+        "language": None if languages is None else sorted(languages),
+        "version_status": query.version_status,
+        "data_format": query.data_format,
+        "where": [dict(clause) for clause in query.where],
+        "api": query.api,
+    }
 
 
 def _feed(**arguments: Any) -> Destination:
@@ -197,7 +213,7 @@ def _operands(clauses: object) -> Iterator[tuple[str, object]]:
                     yield name, each
 
 
-_FOLLOW_ARGUMENTS: dict[str, Parser] = {
+FOLLOW_ARGUMENTS: dict[str, Parser] = {
     "overlap": number(0, _WEEK_SECONDS),
     "max_delete_share": _share,
     "full_refresh": flag,

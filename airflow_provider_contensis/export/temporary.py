@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_contensis.exceptions import DestinationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CACHE_KIB = 8_192
 
@@ -13,3 +21,17 @@ def temporary_database() -> sqlite3.Connection:
     for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
         database.execute(f"PRAGMA {setting}")
     return database
+
+
+@contextmanager
+def translate_temporary_errors() -> Iterator[None]:
+    """Translate errors of temporary files.
+
+    :raises DestinationError: says in one sentence what happened.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise DestinationError(
+            f"{tempfile.gettempdir()}, the folder for temporary files, could not be written: {error}."
+        ) from error

@@ -20,6 +20,7 @@ from airflow_provider_contensis.links.contensis import URL_KEY
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+    from airflow_provider_contensis.export.sinks.feed_index import RunName
     from airflow_provider_contensis.export.storage.base import Storage
     from airflow_provider_contensis.hooks.contensis import ContensisHook
 
@@ -147,6 +148,20 @@ class Kill:
             raise TaskKilledError("The task was killed.")
         if close is not None:
             close()
+
+
+def run_name_of(context: Context) -> RunName | None:
+    """Return the task instance, the same for all its attempts; None outside of Airflow."""
+    ti = from_context(context, "ti")
+    try:
+        return {
+            "dag_id": ti.dag_id,
+            "task_id": ti.task_id,
+            "run_id": ti.run_id,
+            "map_index": -1 if ti.map_index is None else ti.map_index,
+        }
+    except AttributeError:
+        return None
 
 
 class TaskStatePointer:

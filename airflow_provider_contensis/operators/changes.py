@@ -20,7 +20,6 @@ from airflow_provider_contensis.operators._task import (
     Kill,
     checkpoint_pointer,
     fail_without_retry,
-    from_context,
     hook_for,
     is_template,
     is_unmapped,
@@ -29,6 +28,7 @@ from airflow_provider_contensis.operators._task import (
     path_text,
     push_link,
     record_asset_extra,
+    run_name_of,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.destination import Compression
     from airflow_provider_contensis.export.formats.base import FileFormat
     from airflow_provider_contensis.export.results import ChangesSummary
-    from airflow_provider_contensis.export.sinks.feed_index import RunName
 
 __all__ = ["ContensisExportChangesOperator"]
 
@@ -165,7 +164,7 @@ class ContensisExportChangesOperator(BaseOperator):
                     project_id,
                     request,
                     owner=owner_of(context),
-                    run=_run_name(context),
+                    run=run_name_of(context),
                     pointer=checkpoint_pointer(context),
                 )
         if request.skip_if_unchanged and result["change_set"] is None:
@@ -186,17 +185,3 @@ class ContensisExportChangesOperator(BaseOperator):
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template/")
         return ChangesRequest.from_arguments(**arguments)
-
-
-def _run_name(context: Context) -> RunName | None:
-    """Return the task instance, the same for all its attempts; None outside of Airflow."""
-    ti = from_context(context, "ti")
-    try:
-        return {
-            "dag_id": ti.dag_id,
-            "task_id": ti.task_id,
-            "run_id": ti.run_id,
-            "map_index": -1 if ti.map_index is None else ti.map_index,
-        }
-    except AttributeError:
-        return None

@@ -23,6 +23,7 @@ from airflow_provider_contensis.export.temporary import temporary_database
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.batch import EntryMeta
     from airflow_provider_contensis.export.deletions import Deletion
     from airflow_provider_contensis.export.destination import Destination
@@ -91,6 +92,9 @@ class FeedSink:
         self._waiting.execute(
             "CREATE TABLE change (operation, content_type_id, number INTEGER PRIMARY KEY, line)"
         )
+
+    def define(self, content_types: Sequence[ContentType]) -> None:
+        """Take the definitions of content types, which JSON Lines do not need; as `ChangeSink.define`."""
 
     def upsert(
         self,
