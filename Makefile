@@ -17,12 +17,12 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync threads fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airflow, with proof
+demo: $(VENV)/.demo ## Export 26,000 entries from a sandbox through a real Airflow, and copy them to PostgreSQL, with proof
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.dev ## Run the tests, on all cores (make test TESTS=tests/export for some)
@@ -54,6 +54,9 @@ kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED
 
 kills-sync: $(VENV)/.dev ## Kill exports of changes at random moments (make kills-sync RUNS=100; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_sync.py
+
+kills-postgres: $(VENV)/.dev ## Kill runs of a copy in PostgreSQL at random moments (make kills-postgres RUNS=100; SEED=7 for different moments)
+	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_postgres.py
 
 threads: $(VENV)/.dev ## Call from 16 threads with tokens that expire after two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
@@ -98,11 +101,11 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: $(BIN)/uv pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python "apache-airflow==$(AIRFLOW_VERSION)" --editable '.[sandbox]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python "apache-airflow==$(AIRFLOW_VERSION)" --group demo --editable '.[postgres,sandbox]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint --editable '.[parquet,sandbox,zstd]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint --editable '.[parquet,postgres,sandbox,zstd]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

@@ -164,7 +164,12 @@ def run(airflow: str, python: Interpreter, tests: list[str]) -> Cell:
     started = time.monotonic()
     with TemporaryDirectory(prefix=f"airflow-{airflow}-") as folder:
         venv, report, log = (Path(folder, name) for name in ("venv", "report.xml", "log"))
-        wanted = [f"apache-airflow=={airflow}", *PINS[airflow], "--editable", ".[parquet,sandbox,zstd]"]
+        wanted = [
+            f"apache-airflow=={airflow}",
+            *PINS[airflow],
+            "--editable",
+            ".[parquet,postgres,sandbox,zstd]",
+        ]
         command(UV, "venv", "--quiet", "--python", python.path, venv)
         command(UV, "pip", "install", "--quiet", "--python", venv, "--group", "test", *wanted)
         pytest = [venv / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings"]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from airflow_provider_contensis.sandbox import Catalogue
+    from tests.postgres import Postgres
 
 SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
 HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
@@ -149,6 +150,27 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             initdb()
             copy_database(_HOME / "airflow.db", template)
     return template
+
+
+@pytest.fixture(scope="session")
+def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the PostgreSQL server that all test processes share."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    # The server's own user may not enter the folders of pytest.
+    folder = Path(tempfile.gettempdir(), f"contensis-postgres-{shared.parent.name}-{shared.name}")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def postgres(postgres_folder: Path) -> Iterator[Postgres]:
+    """A database of a real PostgreSQL."""
+    from tests.postgres import database
+
+    with database(postgres_folder) as made:
+        yield made
 
 
 @pytest.fixture
