@@ -64,6 +64,32 @@ class ChangesSummary(TypedDict):
     seconds: float
 
 
+class TableChanges(ContentTypeChanges):
+    """How much of one content type a run has changed, and its table."""
+
+    table: str
+
+
+class PostgresSummary(TypedDict):
+    """What a run that keeps a copy in PostgreSQL in step returns, small enough for an XCom.
+
+    `drift` is None unless the run was a full refresh.
+    """
+
+    schema: str
+    upserts: int
+    deletes: int
+    content_types: dict[str, TableChanges]
+    changed_from: str | None
+    horizon: str | None
+    drift: int | None
+    refreshed: int
+    unconfirmed: int
+    misfits: int
+    requests: int
+    seconds: float
+
+
 class ContentTypeSummary(TypedDict):
     """One content type in a manifest."""
 

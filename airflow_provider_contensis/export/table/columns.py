@@ -164,6 +164,11 @@ def _with_time_digits(shape: Shape, digits: int) -> Shape:
     return Leaf("time", digits) if shape.kind == "time" else shape
 
 
+def field_shapes(content_type: ContentType) -> dict[str, Shape]:
+    """Return the shapes of a content type's fields, in order."""
+    return _members(content_type.get("fields"))
+
+
 def _members(fields: Iterable[Field] | None) -> dict[str, Shape]:
     return {str(field["id"]): _field_shape(field) for field in fields or ()}
 

@@ -1,0 +1,195 @@
+"""One transaction of PostgreSQL, through whichever driver made the connection: psycopg2 or psycopg 3.
+
+Everything is sent so that it also works through pgbouncer in transaction mode: no prepared statements, no
+setting that outlives the transaction. A failure becomes a `DestinationError` of one sentence.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_contensis.exceptions import DestinationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LOCK_TIMEOUT_SECONDS = 60
+
+_MIN_VERSION = 140_000
+_ROWS_AT_ONCE = 100
+
+# SQLSTATE, or its class: what to do, and whether a later attempt may succeed.
+_ADVICE: dict[str, tuple[str, bool]] = {
+    "42501": (
+        "The role needs TEMP on the database, USAGE and CREATE on the schema (or CREATE on the database, for "
+        "a new schema), and must own the tables of the copy",
+        False,
+    ),
+    "25006": ("The server is read-only: use a connection to the primary", False),
+    "55P03": (
+        f"Another session has locked a table of the copy for more than {LOCK_TIMEOUT_SECONDS} s: look for it "
+        "in pg_stat_activity",
+        True,
+    ),
+    "57014": ("Raise statement_timeout for the role, or set it to 0", True),
+    "53200": ("Raise max_locks_per_transaction: a copy has a table for each content type", False),
+    "42": ("A table of the copy may have been changed by hand", False),
+    "23": ("A table of the copy may have been changed by hand", True),
+    "28": ("Check user and password of the connection", False),
+    "3D": ("Check the database of the connection", False),
+    "08": ("The connection was lost", True),
+    "25": ("The connection was lost", True),
+    "40": ("Another session was in the way", True),
+    "53": ("The server lacks a resource", True),
+    "57": ("The server ended the connection", True),
+}
+
+
+class Database:
+    """One transaction. Nothing of it is visible before `commit`.
+
+    :param connection: a new connection of psycopg2 or psycopg 3.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._numbers = itertools.count()
+        with _translated(connection):
+            connection.autocommit = False
+            if hasattr(connection, "prepare_threshold"):
+                from psycopg.rows import tuple_row
+
+                connection.prepare_threshold = None
+                self._options: dict[str, Any] = {"row_factory": tuple_row}
+            else:
+                from psycopg2.extensions import cursor
+
+                self._options = {"cursor_factory": cursor}
+        for setting in (
+            f"lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
+            "idle_in_transaction_session_timeout = 0",  # it waits for Contensis
+            # A worker that vanished would keep its locks for hours.
+            "tcp_keepalives_idle = 60",
+            "tcp_keepalives_interval = 10",
+            "tcp_keepalives_count = 6",
+            "client_encoding = 'UTF8'",
+            "standard_conforming_strings = on",
+        ):
+            self.execute(f"SET LOCAL {setting}")
+        self._check_server()
+
+    def _check_server(self) -> None:
+        [(version, shown, encoding)] = self.rows(
+            "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), "
+            "current_setting('server_encoding')"
+        )
+        problem = None
+        if version < _MIN_VERSION:
+            problem = f"The server is PostgreSQL {shown}, and a copy needs 14 or later"
+        elif encoding != "UTF8":
+            problem = f"The database has the encoding {encoding}, and a copy needs UTF8"
+        if problem:
+            error = DestinationError(f"{problem}: use another database.")
+            error.retryable = False
+            raise error
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a statement that has few."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, values or None)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Run a statement; return how many rows it has changed."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, values or None)
+            changed: int = cursor.rowcount
+            return changed
+
+    def stream(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement that may have many, a few at a time."""
+        name = f"contensis_{next(self._numbers)}"
+        self.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", *values)
+        try:
+            while rows := self.rows(f"FETCH {_ROWS_AT_ONCE} FROM {name}"):
+                yield from rows
+        finally:
+            with suppress(DestinationError):  # of a transaction that failed
+                self.execute(f"CLOSE {name}")
+
+    def copy(self, table: str, columns: str, lines: bytes) -> None:
+        r"""Add rows to a table.
+
+        :param lines: CSV with `\x02` between values and `\x01` around text: JSON contains neither.
+        """
+        sql = rf"COPY {table} ({columns}) FROM STDIN (FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01')"
+        with self._cursor() as cursor:
+            if hasattr(cursor, "copy_expert"):
+                cursor.copy_expert(sql, io.BytesIO(lines), size=1 << 20)
+            else:
+                with cursor.copy(sql) as copy:
+                    copy.write(lines)
+
+    def commit(self) -> None:
+        """Make everything visible."""
+        with _translated(self._connection):
+            self._connection.commit()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        with _translated(self._connection), self._connection.cursor(**self._options) as cursor:
+            yield cursor
+
+
+@contextmanager
+def connected(connect: Callable[[], Any]) -> Iterator[Any]:
+    """Yield a new connection, and close it: that rolls back what was not committed.
+
+    :param connect: opens it.
+    :raises DestinationError: it cannot be opened.
+    """
+    try:
+        connection = connect()
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in {"psycopg", "psycopg2"}:
+            raise
+        raise as_destination_error(error) from None
+    try:
+        yield connection
+    finally:
+        with suppress(connection.Error):
+            connection.rollback()  # before it is closed: the server may take a while to notice that
+            connection.close()
+
+
+@contextmanager
+def _translated(connection: Any) -> Iterator[None]:
+    try:
+        yield
+    except connection.Error as error:
+        raise as_destination_error(error) from None
+
+
+def as_destination_error(error: Exception) -> DestinationError:
+    """Return a failure of the driver as one of ours, in one sentence."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "08"
+    advice, retryable = _ADVICE.get(state) or _ADVICE.get(state[:2]) or ("Nothing was changed", False)
+    # Further lines may quote what was sent.
+    [said, *_] = str(error).strip().splitlines() or [type(error).__name__]
+    failure = DestinationError(f"PostgreSQL could not be updated: {said.rstrip('.')}. {advice}.")
+    failure.retryable = retryable
+    return failure
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+def literal(text: str) -> str:
+    """Return text as SQL writes it, where a statement takes no parameters."""
+    return "'{}'".format(text.replace("\0", "").replace("'", "''"))
