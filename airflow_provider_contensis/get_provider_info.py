@@ -97,4 +97,11 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "transfers": [
+            {
+                "source-integration-name": "Contensis",
+                "target-integration-name": "PostgreSQL",
+                "python-module": "airflow_provider_contensis.transfers.contensis_to_postgres",
+            }
+        ],
     }

@@ -20,6 +20,7 @@ from airflow_provider_contensis.export import results
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
 from airflow_provider_contensis.operators import changes, content_types, entries
+from airflow_provider_contensis.transfers import contensis_to_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
 
 PINNED = Path(__file__).with_name("public_api.txt")
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
-PUBLIC_MODULES: tuple[ModuleType, ...] = (contensis, changes, content_types, entries, exceptions, sandbox)
+PUBLIC_MODULES: tuple[ModuleType, ...] = (
+    contensis,
+    changes,
+    content_types,
+    contensis_to_postgres,
+    entries,
+    exceptions,
+    sandbox,
+)
 RESULTS = (
     "ExportSummary",
     "ChangesSummary",
     "ContentTypeChanges",
+    "PostgresSummary",
+    "TableChanges",
     "FileSummary",
     "Manifest",
     "ContentTypeSummary",

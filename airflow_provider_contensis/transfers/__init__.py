@@ -1,0 +1,1 @@
+"""Operators that move entries from Contensis to another system."""
