@@ -60,7 +60,8 @@ def is_plain(block: Block) -> bool:
 def test_every_block_is_tested() -> None:
     for block in BLOCKS:
         where = f"{block.page.name}:{block.line}"
-        assert block.language in {"bash", "ini", "python", "text"}, where
+        assert block.language in {"bash", "ini", "python", "sql", "text", "yaml"}, where
+        assert block.language not in {"sql", "yaml"} or block.page.name == "postgres.md", where
         assert block.language != "ini" or block.title, where
         for command in block.commands if block.language == "bash" else ():
             assert re.match(rf"make |pip install |{SANDBOX}|{DOCTOR}|export AIRFLOW_|airflow ", command), (
@@ -132,7 +133,7 @@ def test_only_sandbox_page_shows_files() -> None:
 def test_shown_example_is_the_file_that_tests_run(block: Block) -> None:
     assert block.example
     assert block.text == block.example.read_text(), f"copy {block.example} into {block.page}"
-    modules = ("test_dag_run.py", "test_s3.py", "test_changes_operator.py")
+    modules = ("test_dag_run.py", "test_s3.py", "test_changes_operator.py", "test_postgres_operator.py")
     runs = (ROOT / "tests" / "provider" / module for module in modules)
     assert any(block.example.name in module.read_text() for module in runs)
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_contensis.export.results import ChangesSummary
+from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
 from tests.docs.pages import BLOCKS, DOCS, PAGES, README, ROOT, prose, rows, section
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PACKAGE = ROOT / "airflow_provider_contensis"
 EXPORTING = DOCS / "exporting.md"
 INCREMENTAL = DOCS / "incremental.md"
+POSTGRES = DOCS / "postgres.md"
 AIRFLOW_MESSAGES = {
     "Bad Request",
     "Test connection feature is disabled",
@@ -126,6 +128,11 @@ def test_argument_of_changes_export_is_documented(argument: str) -> None:
     assert f"`{argument}`" in section(INCREMENTAL, "Arguments")
 
 
+@pytest.mark.parametrize("argument", ContensisToPostgresOperator.template_fields)
+def test_argument_of_copy_is_documented(argument: str) -> None:
+    assert f"`{argument}`" in section(POSTGRES, "Arguments")
+
+
 @pytest.mark.parametrize("argument", ContensisExportContentTypesOperator.template_fields)
 def test_argument_of_content_types_export_is_documented(argument: str) -> None:
     text = section(EXPORTING, "The definitions of the content types")
@@ -149,6 +156,11 @@ def test_every_key_of_the_result_is_documented(
 def test_every_key_of_the_result_of_changes_is_documented() -> None:
     documented = re.findall(r"`(\w+)`", section(INCREMENTAL, "What comes back").partition(". ")[0])
     assert documented == list(ChangesSummary.__annotations__)
+
+
+def test_every_key_of_the_result_of_a_copy_is_documented() -> None:
+    text = section(POSTGRES, "Arguments").partition("small dict: ")[2].partition(". ")[0]
+    assert set(re.findall(r"`(\w+)`", text)) == {*PostgresSummary.__annotations__, "table"}
 
 
 @pytest.mark.parametrize("message", [each for each in MESSAGES if each not in AIRFLOW_MESSAGES])
