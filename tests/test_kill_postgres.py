@@ -39,9 +39,9 @@ def update(
     client: ContensisClient, project_id: str, url: str, schema: str, number: int, pointer: Path
 ) -> PostgresSummary:
     request = PostgresRequest.from_arguments(schema=schema, page_size=30)
-    with connected(lambda: psycopg.connect(url)) as connection:
+    with connected(lambda: psycopg.connect(url)) as database:
         return update_postgres(
-            connection,
+            database,
             client,
             project_id,
             request,

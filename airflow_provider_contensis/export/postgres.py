@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.export.changes import Follower
 from airflow_provider_contensis.export.changes_report import changes_by_type, log_changes
@@ -13,7 +13,6 @@ from airflow_provider_contensis.export.changes_request import as_asked
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
 from airflow_provider_contensis.export.destination import Destination
 from airflow_provider_contensis.export.sinks.postgres import PostgresSink
-from airflow_provider_contensis.export.sinks.postgres_database import Database
 from airflow_provider_contensis.export.sinks.postgres_ledger import PostgresLedger, Staged
 from airflow_provider_contensis.export.sinks.postgres_state import SyncTable
 from airflow_provider_contensis.export.sinks.postgres_tables import Tables
@@ -27,12 +26,13 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.postgres_request import PostgresRequest
     from airflow_provider_contensis.export.results import PostgresSummary
     from airflow_provider_contensis.export.sinks.feed_index import RunName
+    from airflow_provider_contensis.export.sinks.postgres_database import Database
 
 log = logging.getLogger(__name__)
 
 
 def update_postgres(
-    connection: Any,
+    database: Database,
     client: ContensisClient,
     project_id: str,
     request: PostgresRequest,
@@ -43,8 +43,7 @@ def update_postgres(
 ) -> PostgresSummary:
     """Bring a copy in PostgreSQL up to date.
 
-    :param connection: a new connection of psycopg2 or psycopg 3; the caller closes it, which rolls back what
-        was not committed.
+    :param database: a new transaction; the caller closes it, which rolls back what was not committed.
     :param client: sends the calls.
     :param project_id: the project to read from.
     :param request: which entries, and where they go.
@@ -58,7 +57,6 @@ def update_postgres(
     started, sent_before = time.monotonic(), client.requests_sent
     source = {"url": client.root_url, "project_id": project_id}
     asked = as_asked(request.query)
-    database = Database(connection)
     sync = SyncTable(database, request.schema, request.table_prefix)
     sync.lock()
     state = sync.load(source, asked)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
     from airflow_provider_contensis.export.results import PostgresSummary
+    from airflow_provider_contensis.export.sinks.postgres_database import Database
     from airflow_provider_contensis.export.sinks.postgres_tables import Deletes, OnSchemaChange
 
 __all__ = ["ContensisToPostgresOperator"]
@@ -165,9 +166,9 @@ class ContensisToPostgresOperator(BaseOperator):
                 self._kill.close = hook.close
                 push_link(self, context, hook.settings.root_url)
                 project_id = hook.project_id
-                with self._connection() as connection:
+                with self._database() as database:
                     result = update_postgres(
-                        connection,
+                        database,
                         hook.client,
                         project_id,
                         request,
@@ -186,8 +187,8 @@ class ContensisToPostgresOperator(BaseOperator):
         self._kill()
 
     @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        """Yield a connection of the hook's driver; closing it rolls back what was not committed."""
+    def _database(self) -> Iterator[Database]:
+        """Yield a transaction of a new connection; what was not committed in the end is rolled back."""
         try:
             from airflow.providers.postgres.hooks.postgres import PostgresHook
         except ImportError:
@@ -198,8 +199,8 @@ class ContensisToPostgresOperator(BaseOperator):
         from airflow_provider_contensis.export.sinks.postgres_database import connected
 
         conn_id = optional_name("postgres_conn_id", self.postgres_conn_id) or PostgresHook.default_conn_name
-        with connected(PostgresHook(postgres_conn_id=conn_id).get_conn) as connection:
-            yield connection
+        with connected(PostgresHook(postgres_conn_id=conn_id).get_conn) as database:
+            yield database
 
     def _request(self, *, skip_templates: bool = False) -> PostgresRequest:
         arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}

@@ -33,8 +33,8 @@ class Copy:
 
     def run(self, run: Any = None, **arguments: Any) -> PostgresSummary:
         request = PostgresRequest.from_arguments(**{"page_size": 20, **arguments})
-        with connected(lambda: self.connect(self.postgres.url)) as connection:
-            return update_postgres(connection, self.client, self.sandbox.project_id, request, run=run)
+        with connected(lambda: self.connect(self.postgres.url)) as database:
+            return update_postgres(database, self.client, self.sandbox.project_id, request, run=run)
 
     @property
     def is_exact(self) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import itertools
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.exceptions import DestinationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
 LOCK_TIMEOUT_SECONDS = 60
 
@@ -35,6 +37,7 @@ _ADVICE: dict[str, tuple[str, bool]] = {
         True,
     ),
     "57014": ("Raise statement_timeout for the role, or set it to 0", True),
+    "25P04": ("Raise transaction_timeout for the role, or set it to 0", True),
     "53200": ("Raise max_locks_per_transaction: a copy has a table for each content type", False),
     "42": ("A table of the copy may have been changed by hand", False),
     "23": ("A table of the copy may have been changed by hand", True),
@@ -57,6 +60,8 @@ class Database:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._numbers = itertools.count()
+        self._copier = ThreadPoolExecutor(1, "contensis-copy")
+        self._copying: Future[None] | None = None
         with _translated(connection):
             connection.autocommit = False
             if hasattr(connection, "prepare_threshold"):
@@ -68,7 +73,10 @@ class Database:
                 from psycopg2.extensions import cursor
 
                 self._options = {"cursor_factory": cursor}
-        for setting in (
+        self._set_up()
+
+    def _set_up(self) -> None:
+        settings = (
             f"lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
             "idle_in_transaction_session_timeout = 0",  # it waits for Contensis
             # A worker that vanished would keep its locks for hours.
@@ -77,14 +85,12 @@ class Database:
             "tcp_keepalives_count = 6",
             "client_encoding = 'UTF8'",
             "standard_conforming_strings = on",
-        ):
-            self.execute(f"SET LOCAL {setting}")
-        self._check_server()
-
-    def _check_server(self) -> None:
-        [(version, shown, encoding)] = self.rows(
+        )
+        self.execute("; ".join(f"SET LOCAL {setting}" for setting in settings))
+        [(version, shown, encoding, has_lz4)] = self.rows(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), "
-            "current_setting('server_encoding')"
+            "current_setting('server_encoding'), EXISTS (SELECT FROM pg_settings "
+            "WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))"
         )
         problem = None
         if version < _MIN_VERSION:
@@ -95,6 +101,8 @@ class Database:
             error = DestinationError(f"{problem}: use another database.")
             error.retryable = False
             raise error
+        if has_lz4:  # pglz takes more time than all else of a first load
+            self.execute("SET LOCAL default_toast_compression = 'lz4'")
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a statement that has few."""
@@ -122,34 +130,52 @@ class Database:
                 self.execute(f"CLOSE {name}")
 
     def copy(self, table: str, columns: str, lines: bytes) -> None:
-        r"""Add rows to a table.
+        r"""Add rows to a table, in the background: whatever comes next waits for it, and raises its failure.
 
         :param lines: CSV with `\x02` between values and `\x01` around text: JSON contains neither.
         """
         sql = rf"COPY {table} ({columns}) FROM STDIN (FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01')"
-        with self._cursor() as cursor:
+        self._wait()
+        self._copying = self._copier.submit(self._copy, sql, lines)
+
+    def commit(self) -> None:
+        """Make everything visible."""
+        self._wait()
+        with _translated(self._connection):
+            self._connection.commit()
+
+    def _copy(self, sql: str, lines: bytes) -> None:
+        with _translated(self._connection), self._connection.cursor(**self._options) as cursor:
             if hasattr(cursor, "copy_expert"):
                 cursor.copy_expert(sql, io.BytesIO(lines), size=1 << 20)
             else:
                 with cursor.copy(sql) as copy:
                     copy.write(lines)
 
-    def commit(self) -> None:
-        """Make everything visible."""
-        with _translated(self._connection):
-            self._connection.commit()
-
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
+        self._wait()
         with _translated(self._connection), self._connection.cursor(**self._options) as cursor:
             yield cursor
 
+    def _wait(self) -> None:
+        """Wait for the rows that are being copied: a connection does one thing at a time."""
+        copying, self._copying = self._copying, None
+        if copying is not None:
+            copying.result()
+
+    def close(self) -> None:
+        """Roll back what was not committed."""
+        self._copier.shutdown()
+        with suppress(self._connection.Error):
+            self._connection.rollback()  # the server may take a while to notice that the connection is closed
+
 
 @contextmanager
-def connected(connect: Callable[[], Any]) -> Iterator[Any]:
-    """Yield a new connection, and close it: that rolls back what was not committed.
+def connected(connect: Callable[[], Any]) -> Iterator[Database]:
+    """Yield a transaction of its own, and close its connection: that rolls back what was not committed.
 
-    :param connect: opens it.
+    :param connect: opens a connection of psycopg2 or psycopg 3.
     :raises DestinationError: it cannot be opened.
     """
     try:
@@ -159,10 +185,10 @@ def connected(connect: Callable[[], Any]) -> Iterator[Any]:
             raise
         raise as_destination_error(error) from None
     try:
-        yield connection
+        with closing(Database(connection)) as database:
+            yield database
     finally:
         with suppress(connection.Error):
-            connection.rollback()  # before it is closed: the server may take a while to notice that
             connection.close()
 
 

@@ -129,7 +129,7 @@ class TestLocks:
                 super().commit()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("airflow_provider_contensis.export.postgres.Database", Slow)
+            patch.setattr(postgres_database, "Database", Slow)
             assert copy.run()["upserts"] == 1
         assert waited == [False]
 
@@ -210,9 +210,9 @@ def test_database_of_another_encoding_is_refused(copy_of: Callable[..., Copy]) -
             url = copy.postgres.url.replace(copy.postgres.name, name, 1)
             with (
                 pytest.raises(DestinationError, match="encoding LATIN1.*needs UTF8"),
-                connected(lambda: psycopg.connect(url)) as connection,
+                connected(lambda: psycopg.connect(url)),
             ):
-                Database(connection)
+                pass
         finally:
             admin.execute(f"DROP DATABASE {name}".encode())
 

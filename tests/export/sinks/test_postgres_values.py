@@ -49,10 +49,10 @@ def copy(make_client: Callable[..., ContensisClient], postgres: Postgres) -> Cal
         full = {**definition, "defaultLanguage": "en-GB", "supportedLanguages": ["en-GB"]}
         with (
             Sandbox(Catalogue(PROJECT, [full], documents)) as sandbox,
-            connected(lambda: DRIVERS[driver](postgres.url)) as connection,
+            connected(lambda: DRIVERS[driver](postgres.url)) as database,
         ):
             request = PostgresRequest.from_arguments()
-            update_postgres(connection, make_client(sandbox), "filmArchive", request)
+            update_postgres(database, make_client(sandbox), "filmArchive", request)
         [table] = postgres.tables().values()
         names = [name for (name,) in postgres.rows(_COLUMNS, table)]
         columns = ", ".join(f'"{name}"::text' for name in names)
