@@ -20,7 +20,16 @@ from benchmarks import matrix
 from benchmarks.chart import chart
 from benchmarks.environments import PeerUnavailable, peer_command
 from benchmarks.machine import describe
-from benchmarks.matrix import COMPARE, GROWTH, PROJECT_CELLS, PROJECT_NAMES, Cell, Contender
+from benchmarks.matrix import (
+    COMPARE,
+    GROWTH,
+    POSTGRES,
+    POSTGRES_CELLS,
+    PROJECT_CELLS,
+    PROJECT_NAMES,
+    Cell,
+    Contender,
+)
 from benchmarks.report import report
 from benchmarks.runner import available_suffixes, run
 from benchmarks.samples import Sample, load, merge, save
@@ -82,6 +91,17 @@ def _measure(options: argparse.Namespace) -> Iterator[list[Sample]]:
                 grown = [contender for contender in contenders if contender.key in matrix.GROWTH_KEYS]
                 for entries in growth:
                     samples += bench.round(GROWTH, grown, matrix.CELLS[0], entries, number)
+        yield samples
+    if POSTGRES in options.case:
+        contenders = _select(matrix.postgres_contenders(), options.only)
+        missing = _install(contenders)
+        samples = []
+        with page_server(options.entries) as server:
+            bench = _Bench(server, missing, options.limit)
+            for number in range(options.rounds):
+                for cell in POSTGRES_CELLS:
+                    chosen = matrix.measured_in(contenders, cell, quick=False, number=number)
+                    samples += bench.round(POSTGRES, chosen, cell, options.entries, number)
         yield samples
     for case, cells in PROJECT_CELLS.items():
         if case not in options.case:

@@ -15,9 +15,9 @@ OURS, VENDOR = "ours", "vendor"
 
 # Only major versions are pinned; the report lists the installed versions.
 REQUIREMENTS = {
-    "dlt": ("dlt[parquet]>=1,<2",),
+    "dlt": ("dlt[parquet,postgres]>=1,<2",),
     "http": ("apache-airflow=={airflow}", "apache-airflow-providers-http>=6,<7"),
-    "requests": ("requests>=2,<3",),
+    "requests": ("requests>=2,<3", "psycopg2-binary>=2.9,<3"),
 }
 NPM_REQUIREMENT = "contensis-management-api@2"
 

@@ -12,6 +12,8 @@ from benchmarks.matrix import (
     GROWTH,
     OURS_KEY,
     PARQUET_KEY,
+    POSTGRES,
+    POSTGRES_KEY,
     REALISTIC,
     REALISTIC_KEY,
     S3,
@@ -75,6 +77,7 @@ def goals(samples: Sequence[Sample]) -> list[Goal]:
     real = good(of_contender(of_case(samples, REALISTIC, Cell(100, 500)), REALISTIC_KEY))
     growth = good(of_contender(of_case(samples, GROWTH), OURS_KEY))
     s3 = good(of_contender(of_case(samples, S3), S3_KEY))
+    tables = of_case(samples, POSTGRES, Cell(0, 1000))
     eight = [sample.connections for sample in good(of_contender(compared, OURS_KEY))]
 
     def at_entries(entries: int) -> list[Sample]:
@@ -121,6 +124,18 @@ def goals(samples: Sequence[Sample]) -> list[Goal]:
             peak_above_imports(at_entries(1_000_000)),
         ),
         Goal("Folder of 60 content types to S3: peak MB above imports", 120, peak_above_imports(s3)),
+        Goal(
+            "PostgreSQL, 0 ms: speedup over dlt",
+            5,
+            times(tables, "dlt.postgres", POSTGRES_KEY),
+            at_least=True,
+        ),
+        Goal(
+            "PostgreSQL, 0 ms: speedup over the loop with execute_values, same columns",
+            2,
+            times(tables, "requests.postgres", POSTGRES_KEY),
+            at_least=True,
+        ),
         Goal("TCP connections with 8 concurrent requests", 9, max(eight, default=None)),
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMPARE, GROWTH, REALISTIC, S3 = CASES = ("compare", "growth", "realistic", "s3")
+COMPARE, GROWTH, REALISTIC, S3, POSTGRES = CASES = ("compare", "growth", "realistic", "s3", "postgres")
 
 SUFFIXES = ("jsonl", "jsonl.gz", "jsonl.zst", "json", "csv", "parquet")
 
@@ -16,6 +16,7 @@ OURS_KEY = "ours.jsonl.8"
 PARQUET_KEY = "ours.parquet.8"
 REALISTIC_KEY = "ours.realistic.4"
 S3_KEY = "ours.s3.8"
+POSTGRES_KEY = "ours.postgres.8"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ QUICK_CELLS = (Cell(0, 1000), Cell(100, 1000))
 GROWTH_SIZES = (10_000, 100_000, 1_000_000)
 GROWTH_KEYS = (OURS_KEY, PARQUET_KEY)
 PROJECT_CELLS = {REALISTIC: (Cell(0, 500), Cell(100, 500)), S3: (Cell(0, 500),)}
+POSTGRES_CELLS = (Cell(0, 1000), Cell(100, 1000, single_connection_rounds=1))
 PROJECT_NAMES = {REALISTIC: "university", S3: "folder"}
 
 
@@ -163,6 +165,38 @@ def project_contenders(case: str) -> list[Contender]:
             "",
             4,
             compared_to=REALISTIC_KEY,
+        ),
+    ]
+
+
+def postgres_contenders() -> list[Contender]:
+    """Return the contenders that load one content type into PostgreSQL."""
+    return [
+        Contender(
+            POSTGRES_KEY,
+            "**this provider to PostgreSQL, 8 connections**",
+            "ours_postgres",
+            "ours",
+            connections=8,
+            compared_to=POSTGRES_KEY,
+        ),
+        *(
+            Contender(key, title, script, key.partition(".")[0], variant, compared_to=POSTGRES_KEY)
+            for key, title, script, variant in (
+                ("dlt.postgres", "dlt rest_api to PostgreSQL, defaults", "dlt_rest_api", "postgres"),
+                (
+                    "requests.postgres",
+                    "loop of requests and execute_values, the same columns",
+                    "requests_postgres",
+                    "columns",
+                ),
+                (
+                    "requests.postgres-json",
+                    "loop of requests and execute_values, the entry as JSON only",
+                    "requests_postgres",
+                    "json",
+                ),
+            )
         ),
     ]
 

@@ -14,12 +14,16 @@ from benchmarks.matrix import (
     COMPARE,
     GROWTH,
     OURS_KEY,
+    POSTGRES,
+    POSTGRES_CELLS,
+    POSTGRES_KEY,
     PROJECT_CELLS,
     REALISTIC,
     REALISTIC_KEY,
     S3,
     S3_KEY,
     contenders,
+    postgres_contenders,
     project_contenders,
 )
 
@@ -44,6 +48,7 @@ def report(samples: Sequence[Sample], machine: Machine, command: str, figure: st
         *_goals(samples),
         *_comparison(samples),
         *_projects(samples),
+        *_postgres(samples),
         *_growth(samples),
         *_bottleneck(samples),
         *_notes(samples),
@@ -124,6 +129,24 @@ def _projects(samples: Sequence[Sample]) -> list[str]:
             *_cells(stored, project_contenders(S3), PROJECT_CELLS[S3]),
         ]
     return sections
+
+
+def _postgres(samples: Sequence[Sample]) -> list[str]:
+    here = of_case(samples, POSTGRES)
+    if not here:
+        return []
+    sizes = good(of_contender(here, POSTGRES_KEY))
+    size = f" ({median(sample.bytes for sample in sizes) / (1 << 20):,.0f} MiB with indexes)" if sizes else ""
+    return [
+        "## A first load into PostgreSQL",
+        f"Each contender loads {here[0].entries:,} entries of {ENTRY_BYTES:,} bytes into an empty PostgreSQL "
+        f"18 on the same machine{size}, with the server's defaults. This provider commits once, with the "
+        "table's key and indexes. The loop inserts each page with psycopg2's `execute_values`, in one "
+        "transaction, too: the same columns as this provider or, in the last line, only the key and the "
+        "entry. dlt writes its normalised columns, without the entry. The seconds include what PostgreSQL "
+        "computes, the CPU seconds do not.",
+        *_cells(here, postgres_contenders(), POSTGRES_CELLS),
+    ]
 
 
 def _cells(here: Sequence[Sample], known: Sequence[Contender], cells: Sequence[Cell]) -> list[str]:

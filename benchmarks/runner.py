@@ -11,12 +11,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.contenders.measure import DESTINATION
 from benchmarks.environments import OURS, PeerUnavailable, peer_command
-from benchmarks.matrix import S3, SUFFIXES
+from benchmarks.matrix import POSTGRES, S3, SUFFIXES
 from benchmarks.samples import Sample
-from benchmarks.services import ROOT, object_store
+from benchmarks.services import ROOT, object_store, postgres_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from benchmarks.matrix import Cell, Contender
     from benchmarks.services import Service
 
@@ -47,11 +51,11 @@ def run(
     sample = Sample(case, contender.key, cell.latency_ms, cell.page_size, entries, number)
     folder = _empty_folder(HERE / ".work" / "run")
     os.sync()  # flush earlier writes, which would slow this run down
-    # A store of its own for each run, because a full one is slower.
-    with object_store() if case == S3 else nullcontext() as store:
+    # A destination of its own for each run, because a full one is slower.
+    with _DESTINATIONS.get(case, nullcontext)() as destination:
         before = service.configure(entries, cell.latency_ms)
         try:
-            result = _run_contender(service, store, contender, cell, entries, folder, limit)
+            result = _run_contender(service, destination, contender, cell, entries, folder, limit)
         except (PeerUnavailable, ContenderError) as failure:
             sample.error = str(failure)
             return sample
@@ -69,6 +73,12 @@ def run(
     return sample
 
 
+_DESTINATIONS: dict[str, Callable[[], AbstractContextManager[str | None]]] = {
+    S3: object_store,
+    POSTGRES: postgres_server,
+}
+
+
 def invalid_reason(sample: Sample, served_bytes: float, least_bytes: int) -> str | None:
     """Return why a run that seemed to succeed does not count."""
     if sample.rows is not None and sample.rows != sample.entries:
@@ -84,7 +94,7 @@ class ContenderError(Exception):
 
 def _run_contender(
     service: Service,
-    store: str | None,
+    destination: str | None,
     contender: Contender,
     cell: Cell,
     entries: int,
@@ -116,7 +126,7 @@ def _run_contender(
             text=True,
             timeout=limit,
             cwd=folder,
-            env=_environment(access.connection, store),
+            env=_environment(access.connection, destination),
         )
     except subprocess.TimeoutExpired:
         raise ContenderError(f"timed out after {limit:.0f} s") from None
@@ -147,7 +157,7 @@ def _empty_folder(folder: Path) -> Path:
     return folder
 
 
-def _environment(connection: str, store: str | None) -> dict[str, str]:
+def _environment(connection: str, destination: str | None) -> dict[str, str]:
     """Return a contender's environment: its connections, and none of the caller's Airflow or dlt settings."""
     home = HERE / ".work" / "airflow"
     home.mkdir(parents=True, exist_ok=True)
@@ -156,7 +166,7 @@ def _environment(connection: str, store: str | None) -> dict[str, str]:
         **kept,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_CONTENSIS_DEFAULT": connection,
-        **({"AIRFLOW_CONN_STORE": store} if store else {}),
+        **({DESTINATION: destination} if destination else {}),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "PYTHONPATH": str(ROOT),

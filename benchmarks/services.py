@@ -155,6 +155,13 @@ def object_store() -> Iterator[str]:
 
 
 @contextmanager
+def postgres_server() -> Iterator[str]:
+    """Run an empty PostgreSQL; yield its URL."""
+    with _process("benchmarks.postgres_server") as process:
+        yield _first_line(process)
+
+
+@contextmanager
 def _process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(  # noqa: S603 - our own program

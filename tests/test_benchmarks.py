@@ -145,6 +145,22 @@ def test_report_shows_requests_beside_seconds() -> None:
     )
 
 
+def test_load_into_postgres_is_compared_with_loops_of_the_same_round() -> None:
+    def load(contender: str, seconds: float, number: int) -> Sample:
+        return sample(contender, seconds, case="postgres", round=number, bytes=300 << 20)
+
+    samples = [
+        load("ours.postgres.8", 5.0, 0),
+        load("requests.postgres", 10.0, 0),
+        load("dlt.postgres", 9.0, 1),
+    ]
+    assert goal(samples, "PostgreSQL, 0 ms: speedup over the loop") == ("at least 2", "2", "yes")
+    assert goal(samples, "PostgreSQL, 0 ms: speedup over dlt") == ("at least 5", "not measured", "-")
+    text = report(samples, MACHINE, "make bench", None)
+    assert "PostgreSQL 18 on the same machine (300 MiB with indexes)" in text
+    assert "| loop of requests and execute_values, the same columns | 10.0 |" in text
+
+
 def test_report_says_why_a_contender_was_skipped() -> None:
     samples = [sample("ours.jsonl.8"), sample("vendor", error="skipped: node not found")]
     text = report(samples, MACHINE, "make bench", None)

@@ -1,16 +1,18 @@
-"""dlt's rest_api source, loaded into files.
+"""dlt's rest_api source, loaded into files or PostgreSQL.
 
-The variant is `jsonl` (dlt's defaults: lists become child tables), `jsonl-flat` (one table) or `parquet`.
+The variant is `jsonl` (dlt's defaults: lists become child tables), `jsonl-flat` (one table), `parquet` or
+`postgres` (as dlt's tutorial has it).
 dlt compresses JSON Lines by default; here it does not, to match its peers.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmarks.contenders.measure import Outcome, Setting, measure
+from benchmarks.contenders.postgres import database_url, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +55,8 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
     )
     if setting.variant == "jsonl-flat":
         source.max_table_nesting = 0
+    if setting.variant == "postgres":
+        return _into_postgres(setting, source)
     output = setting.folder / "output"
     pipeline = dlt.pipeline(
         "bench",
@@ -76,6 +80,24 @@ def prepare(setting: Setting) -> Callable[[], Outcome]:
                 "bytes_all": sum(file.stat().st_size for table in tables for file in table.iterdir()),
             },
         )
+
+    return work
+
+
+def _into_postgres(setting: Setting, source: Any) -> Callable[[], Outcome]:
+    import dlt
+    from dlt.destinations import postgres
+
+    pipeline = dlt.pipeline(
+        "bench",
+        pipelines_dir=str(setting.folder / "pipelines"),
+        destination=postgres(credentials=database_url()),
+        dataset_name="films",
+    )
+
+    def work() -> Outcome:
+        pipeline.run(source)
+        return Outcome(check=lambda: stored("films.film"))
 
     return work
 

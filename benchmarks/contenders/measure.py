@@ -19,6 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+# The variable with the Airflow connection to where a contender writes, if it does not write files.
+DESTINATION = "AIRFLOW_CONN_STORE"
+
 _CHUNK_BYTES = 1 << 20
 
 
