@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import flag, one_of
+from airflow_provider_contensis.export.arguments import Parser, choice, flag, parse, take
 from airflow_provider_contensis.export.changes_request import (
+    FOLLOW_ARGUMENTS,
     FollowArguments,
-    FollowedArguments,
     follow_options,
     followed_query,
 )
@@ -27,17 +27,15 @@ if TYPE_CHECKING:
 
 DEFAULT_SCHEMA = "contensis"
 
-_SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_$-]{0,62}")
-_PREFIX = re.compile(r"([a-z][a-z0-9_]{0,31})?")
 
-
-class PostgresArguments(FollowedArguments, total=False):
+class PostgresArguments(QueryArguments, ReadArguments, FollowArguments, total=False):
     """One run of a copy; the meaning of each is in `ContensisToPostgresOperator`."""
 
     schema: str
     table_prefix: str
     deletes: Deletes | str
     on_schema_change: OnSchemaChange | str
+    skip_if_unchanged: bool | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +67,34 @@ class PostgresRequest:
 
         :raises ConfigurationError: names the argument and its choices.
         """
-        given: dict[str, Any] = {**arguments}
-
-        def take(of: type) -> dict[str, Any]:
-            return {name: given.pop(name) for name in [*given] if name in of.__annotations__}
-
-        query = followed_query(**take(QueryArguments))
+        rest: dict[str, Any] = {**arguments}
+        query = followed_query(**take(rest, QueryArguments.__annotations__))
         return cls(
             query=query,
-            options=read_options(**take(ReadArguments)),
-            rules=follow_options(query, **take(FollowArguments)),
-            schema=_name("schema", given.get("schema", DEFAULT_SCHEMA), _SCHEMA),
-            table_prefix=_name("table_prefix", given.get("table_prefix", ""), _PREFIX),
-            deletes=one_of("deletes", given.get("deletes", "delete"), Deletes),
-            on_schema_change=one_of(
-                "on_schema_change", given.get("on_schema_change", "evolve"), OnSchemaChange
-            ),
-            skip_if_unchanged=flag("skip_if_unchanged", given.get("skip_if_unchanged", False)),
+            options=read_options(**take(rest, ReadArguments.__annotations__)),
+            rules=follow_options(query, **take(rest, FOLLOW_ARGUMENTS)),
+            **parse(rest, _POSTGRES_ARGUMENTS),
         )
 
 
-def _name(argument: str, value: object, pattern: re.Pattern[str]) -> str:
-    text = as_text(value)
-    if not pattern.fullmatch(text):
-        example = "contensis" if argument == "schema" else "cms_"
-        raise ConfigurationError(f"{argument} must be a plain name, such as {example}, not {show(value)}.")
-    return text
+def _plain_name(pattern: str, example: str) -> Parser:
+    """Return a parser of names without spaces, dots and quotes."""
+
+    def name(argument: str, value: object) -> str:
+        text = as_text(value)
+        if not re.fullmatch(pattern, text):
+            raise ConfigurationError(
+                f"{argument} must be a plain name, such as {example}, not {show(value)}."
+            )
+        return text
+
+    return name
+
+
+_POSTGRES_ARGUMENTS: dict[str, Parser] = {
+    "schema": _plain_name(r"(?!pg_)[A-Za-z_][A-Za-z0-9_$-]{0,62}", "contensis"),
+    "table_prefix": _plain_name(r"[a-z][a-z0-9_]{0,31}", "cms_"),
+    "deletes": choice(Deletes),
+    "on_schema_change": choice(OnSchemaChange),
+    "skip_if_unchanged": flag,
+}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_contensis.export.changes_request import ChangesRequest
+from airflow_provider_contensis.export.postgres_request import PostgresRequest
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,70 +92,99 @@ def test_empty_and_none_mean_not_given(native: bool, argument: str, template: st
     assert plain(**{argument: None}) == expected
 
 
-def changes_request(native: bool, value: object, **arguments: Any) -> ChangesRequest:
-    """Return the request of an operator of changes whose arguments a template renders."""
+class Kind(NamedTuple):
+    """A kind of copy."""
 
-    def operator(task_id: str) -> ContensisExportChangesOperator:
-        return ContensisExportChangesOperator(task_id=task_id, destination="/data/feed/", **arguments)
+    operator: Any
+    request: Any
+    required: dict[str, str]
 
-    task: ContensisExportChangesOperator = rendered(operator, native, {"value": value})
-    return task._request()
+    def rendered(self, native: bool, value: object, **arguments: Any) -> Any:
+        """Return the request of an operator whose arguments a template renders."""
+        task = rendered(partial(self.operator, **self.required, **arguments), native, {"value": value})
+        return task._request()
+
+    def plain(self, **arguments: Any) -> Any:
+        return self.request.from_arguments(**self.required, **arguments)
 
 
-def plain_changes(**arguments: Any) -> ChangesRequest:
-    return ChangesRequest.from_arguments(destination="/data/feed/", **arguments)
+FEED = Kind(ContensisExportChangesOperator, ChangesRequest, {"destination": "/data/feed/"})
+POSTGRES = Kind(ContensisToPostgresOperator, PostgresRequest, {})
 
 
 @BOTH_RENDERINGS
 @pytest.mark.parametrize("template", ["{{ value }}", "{{ value | tojson }}", "{{ value or '' }}", " "])
 @pytest.mark.parametrize(
-    "argument",
-    sorted(
-        {*ContensisExportChangesOperator.template_fields} - {"destination", "contensis_conn_id", "project_id"}
-    ),
+    ("kind", "argument"),
+    [
+        (kind, argument)
+        for kind in (FEED, POSTGRES)
+        for argument in kind.operator.template_fields
+        if argument not in {*kind.required, "contensis_conn_id", "postgres_conn_id", "project_id"}
+    ],
 )
-def test_empty_and_none_mean_not_given_for_changes(native: bool, argument: str, template: str) -> None:
+def test_empty_and_none_mean_not_given_for_copies(
+    native: bool, kind: Kind, argument: str, template: str
+) -> None:
     chosen = {"data_format", "max_delete_share"} & {argument}  # None is a choice of its own: both, no limit
-    expected = plain_changes(**dict.fromkeys(chosen))
-    assert changes_request(native, None, **{argument: template}) == expected
-    assert plain_changes(**{argument: None}) == expected
+    expected = kind.plain(**dict.fromkeys(chosen))
+    assert kind.rendered(native, None, **{argument: template}) == expected
+    assert kind.plain(**{argument: None}) == expected
 
 
 @BOTH_RENDERINGS
 @pytest.mark.parametrize(
-    ("argument", "value"),
+    ("kind", "argument", "value"),
     [
-        ("overlap", 60),
-        ("deletes", "ignore"),
-        ("max_delete_share", 0.5),
-        ("max_delete_share", 1),
-        ("full_refresh", True),
-        ("skip_if_unchanged", False),
-        ("keep_change_sets", 30),
+        *(
+            (kind, argument, value)
+            for kind in (FEED, POSTGRES)
+            for argument, value in (
+                ("overlap", 60),
+                ("max_delete_share", 0.5),
+                ("max_delete_share", 1),
+                ("full_refresh", True),
+                ("skip_if_unchanged", False),
+            )
+        ),
+        (FEED, "deletes", "ignore"),
+        (FEED, "keep_change_sets", 30),
+        (POSTGRES, "deletes", "mark"),
+        (POSTGRES, "schema", "web"),
+        (POSTGRES, "table_prefix", "cms_"),
+        (POSTGRES, "on_schema_change", "fail"),
     ],
 )
-def test_arguments_of_changes_may_be_rendered(native: bool, argument: str, value: object) -> None:
+def test_arguments_of_copies_may_be_rendered(native: bool, kind: Kind, argument: str, value: object) -> None:
+    expected = kind.plain(**{argument: value})
     for template in ("{{ value }}", "{{ value | tojson }}"):
-        assert changes_request(native, value, **{argument: template}) == plain_changes(**{argument: value})
+        assert kind.rendered(native, value, **{argument: template}) == expected
 
 
 @BOTH_RENDERINGS
 @pytest.mark.parametrize(
-    ("argument", "value"),
+    ("kind", "argument", "value"),
     [
-        ("overlap", 1.5),
-        ("overlap", True),
-        ("deletes", "mark"),
-        ("max_delete_share", 1.5),
-        ("max_delete_share", "nan"),
-        ("full_refresh", 2),
-        ("keep_change_sets", 0),
-        ("keep_change_sets", [30]),
+        (FEED, "overlap", 1.5),
+        (FEED, "overlap", True),
+        (FEED, "deletes", "mark"),
+        (FEED, "max_delete_share", 1.5),
+        (FEED, "max_delete_share", "nan"),
+        (FEED, "full_refresh", 2),
+        (FEED, "keep_change_sets", 0),
+        (FEED, "keep_change_sets", [30]),
+        (POSTGRES, "deletes", "ignore"),
+        (POSTGRES, "schema", "a.b"),
+        (POSTGRES, "table_prefix", "CMS "),
+        (POSTGRES, "on_schema_change", "freeze"),
+        (POSTGRES, "skip_if_unchanged", 2),
     ],
 )
-def test_both_renderings_refuse_the_same_for_changes(native: bool, argument: str, value: object) -> None:
+def test_both_renderings_refuse_the_same_for_copies(
+    native: bool, kind: Kind, argument: str, value: object
+) -> None:
     with pytest.raises(ValueError, match=f"^{argument} "):
-        changes_request(native, value, **{argument: "{{ value }}"})
+        kind.rendered(native, value, **{argument: "{{ value }}"})
 
 
 @BOTH_RENDERINGS
