@@ -7,6 +7,7 @@ CHROMIUM ?= chromium
 RUNS ?= 200
 SEED ?= 1
 JOBS ?= 1
+DESTINATION ?= feed
 # Tests wait for a third of their time: three processes for two cores.
 PROCESSES ?= $(shell $(PYTHON) -c "import os; print(3 * os.cpu_count() // 2)")
 EXAMPLES ?= 5000
@@ -40,8 +41,8 @@ hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
 chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
 	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
-chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chaos-sync RUNS=1000 SEED=1 JOBS=2; RUNS=1 replays a seed)
-	$(BIN)/python -m chaos.sync --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
+chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chaos-sync RUNS=1000 SEED=1 JOBS=2 DESTINATION=postgres)
+	DESTINATION=$(DESTINATION) $(BIN)/python -m chaos.sync --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui

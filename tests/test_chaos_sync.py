@@ -17,18 +17,21 @@ from airflow_provider_contensis.export.differences import Differences
 from airflow_provider_contensis.export.sinks import feed as feed_sink
 from airflow_provider_contensis.export.sinks.feed import FeedSink
 from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
+from airflow_provider_contensis.export.sinks.postgres import PostgresSink
+from airflow_provider_contensis.export.sinks.postgres_database import Database
 from airflow_provider_contensis.export.storage.base import write_whole
 from chaos.scenario import Kind
 from chaos.sync.__main__ import main
 from chaos.sync.report import report
-from chaos.sync.run import run, run_scenario
+from chaos.sync.run import follow, run, run_scenario
 from chaos.sync.scenario import Attempt, Happening, Phase, Scenario, draw_scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_contensis.export.ledger import Held
     from airflow_provider_contensis.export.sinks.feed_index import FeedIndex
+    from tests.postgres import Postgres
 
 FIRST = Phase(happenings=(), seconds=3_600)
 EDITED = Phase(
@@ -286,6 +289,46 @@ class TestOracle:
         assert "it failed although nothing was wrong: No." in violations(CALM)
         monkeypatch.setattr(Follower, "run", lambda *_: fail(KeyError("sys")))
         assert "foreign exception, KeyError" in violations(CALM)
+
+
+class TestPostgres:
+    """The same histories, followed by tables in PostgreSQL."""
+
+    @pytest.mark.parametrize("version_status", ["published", "latest"])
+    def test_accepts_calm_history(self, postgres: Postgres, version_status: str) -> None:
+        arguments = {**CALM.arguments, "version_status": version_status, "compression": "gzip"}
+        outcome = follow(replace(CALM, arguments=arguments), postgres.url)
+        assert (outcome.violations, outcome.errors) == ([], {})
+        assert outcome.counts["deletions"] >= 3
+
+    @pytest.mark.parametrize("at", [20, 60])
+    def test_accepts_run_that_is_killed_at_a_statement(self, postgres: Postgres, at: int) -> None:
+        phase = replace(EDITED, attempts=(Attempt("killed at a file", at),))
+        outcome = follow(replace(CALM, phases=(FIRST, phase)), postgres.url)
+        assert (outcome.violations, outcome.counts["killed at a file"]) == ([], 1)
+
+    def test_notices_lost_deletion(self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+        delete = PostgresSink.delete
+
+        def lose_one(self: PostgresSink, deletions: Sequence[Any]) -> None:
+            delete(self, deletions[1:])
+
+        monkeypatch.setattr(PostgresSink, "delete", lose_one)
+        found = " ".join(follow(CALM, postgres.url).violations)
+        assert "upserts and deletes, but did" in found
+        assert "are in the copy, but not in the service" in found
+
+    def test_notices_second_commit(self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+        execute = Database.execute
+
+        def commit_early(self: Database, sql: str, *values: Any) -> int:
+            if "INTO" in sql and "_contensis_sync" in sql:
+                self.commit()
+            return execute(self, sql, *values)
+
+        monkeypatch.setattr(Database, "execute", commit_early)
+        found = " ".join(follow(CALM, postgres.url).violations)
+        assert "neither that before the run nor that after it" in found
 
 
 def test_report_counts_histories_runs_and_violations() -> None:

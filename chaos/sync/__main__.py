@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chaos.command import Suite, run_suite
 from chaos.sync.report import report
-from chaos.sync.run import Outcome, run, run_scenario
+from chaos.sync.run import FEED, POSTGRES, Outcome, run, run_scenario
 from chaos.sync.scenario import draw_scenario
 
 if TYPE_CHECKING:
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Follow histories; return 0 if no promise was broken."""
     description = "Follow a service with a feed through random histories, and judge each run."
-    return run_suite(
-        Suite("chaos-sync", description, draw_scenario, run, run_scenario, _describe, report), arguments
-    )
+    name, destination = "chaos-sync", os.environ.get("DESTINATION") or FEED
+    if destination == POSTGRES:
+        name += " DESTINATION=postgres"
+        description = description.replace("with a feed", "with tables in PostgreSQL")
+    elif destination != FEED:
+        raise SystemExit(f"DESTINATION must be {FEED} or {POSTGRES}, not {destination}.")
+    run_one, replay = (partial(each, destination=destination) for each in (run, run_scenario))
+    suite = Suite(name, description, draw_scenario, run_one, replay, _describe, report)
+    return run_suite(suite, arguments)
 
 
 def _describe(outcome: Outcome) -> str:

@@ -14,20 +14,29 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
+import psycopg
+import psycopg2
+
 from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export import changes, differences, read
 from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.feed import export_changes
+from airflow_provider_contensis.export.postgres import update_postgres
+from airflow_provider_contensis.export.postgres_request import PostgresRequest
 from airflow_provider_contensis.export.sinks import feed_ledger, feed_ledger_file
+from airflow_provider_contensis.export.sinks.postgres_database import connected
 from chaos.harness import Service, open_client
 from chaos.sync.files import before_each_call
+from chaos.sync.tables import before_each_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from multiprocessing.context import ForkServerContext
     from pathlib import Path
 
-    from airflow_provider_contensis.export.results import ChangesSummary
+    from airflow_provider_contensis.api.client import ContensisClient
+    from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
     from chaos.sync.scenario import Attempt
 
 # New processes fork from one that has imported everything.
@@ -45,6 +54,7 @@ class Task(NamedTuple):
     :param arguments: of the operator.
     :param part_entries: as many entries as are counted at once.
     :param row_limit: where counts are taken to stop.
+    :param database: the URL of the PostgreSQL that has the copy; None if it is a feed.
     """
 
     number: int
@@ -53,6 +63,7 @@ class Task(NamedTuple):
     arguments: dict[str, Any]
     part_entries: int
     row_limit: int
+    database: str | None = None
 
     @property
     def pointer(self) -> Path:
@@ -66,7 +77,7 @@ class Task(NamedTuple):
         is_last: bool = True,
         searches: int | None = None,
         interruption: Callable[[], None] | None = None,
-    ) -> ChangesSummary:
+    ) -> ChangesSummary | PostgresSummary:
         """Run the task.
 
         :param clock: the time of the worker's clock when it begins.
@@ -78,16 +89,29 @@ class Task(NamedTuple):
         client = open_client(self.service, searches, **options)
         try:
             with _circumstances(self, clock):
-                return export_changes(
+                return self._follow(
                     client,
-                    self.service.project_id,
-                    ChangesRequest.from_arguments(destination=f"{self.folder}/", **self.arguments),
                     owner="task",
                     run={"dag_id": "d", "task_id": "t", "run_id": str(self.number), "map_index": -1},
                     pointer=_FilePointer(self.pointer, is_last_attempt=is_last),
                 )
         finally:
             client.close()
+
+    def before_each_step(self, before: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call a function before each call to the file system that concerns the feed, or each statement."""
+        if self.database is None:
+            return before_each_call(self.folder, before)
+        return before_each_statement(before)
+
+    def _follow(self, client: ContensisClient, **names: Any) -> ChangesSummary | PostgresSummary:
+        if self.database is None:
+            feed = ChangesRequest.from_arguments(destination=f"{self.folder}/", **self.arguments)
+            return export_changes(client, self.service.project_id, feed, **names)
+        url, connect = self.database, (psycopg.connect, psycopg2.connect)[self.number % 2]
+        copy = PostgresRequest.from_arguments(**self.arguments)
+        with connected(lambda: connect(url)) as database:
+            return update_postgres(database, client, self.service.project_id, copy, **names)
 
 
 def run_until_killed(task: Task, attempt: Attempt, clock: datetime) -> int | None:
@@ -112,7 +136,7 @@ def _run_until_killed(task: Task, attempt: Attempt, clock: datetime) -> None:
     with ExitStack() as stack:
         searches = attempt.at if attempt.end == "killed at a search" else None
         if searches is None:
-            stack.enter_context(before_each_call(task.folder, die_at_call))
+            stack.enter_context(task.before_each_step(die_at_call))
         with suppress(ContensisError):  # it may meet a fault first
             task.run(clock, is_last=False, searches=searches, interruption=_die)
 

@@ -8,7 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_contensis.export.ledger import Part
+from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
+from airflow_provider_contensis.export.storage.local import LocalStorage
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -89,6 +94,42 @@ class Consumer:
                     self._checked[path] = seen
         for path in [*(each["path"] for each in index["ledger"]), index["runs_path"]]:
             self._stat(self._folder / "_ledger" / path)
+
+    def content(self) -> bytes | None:
+        """Return the content of `_feed.json`; None if there is no feed."""
+        path = self._folder / "_feed.json"
+        return path.read_bytes() if path.exists() else None
+
+    def contradictions(self, result: Any, found: Sequence[ChangeSet]) -> list[str]:
+        """Return what a run returned that is not what it did.
+
+        :param found: the change sets that it committed.
+        """
+        complaints = []
+        if (result["change_set"] is not None) != bool(found):
+            complaints.append(f"a run returned change set {result['change_set']}, but committed {len(found)}")
+        index = self.index or {}
+        latest, sequence = index.get("latest"), index.get("sequence")
+        if result["change_set"] not in (None, latest) or result["sequence"] != sequence:
+            complaints.append(f"a run returned {result['change_set']}, but the feed's latest is {latest}")
+        return complaints
+
+    def digests(self) -> dict[Key, bytes]:
+        """Return what the ledger holds."""
+        index = self.index or {"ledger": []}
+        ledger = FeedLedger(LocalStorage(), f"{self._folder}/", index["ledger"])
+        found = {
+            Key(*held_slice, held.id): held.digest
+            for held_slice in ledger.slices()
+            for _, held in ledger.held(
+                Part(content_type_ids=(held_slice.content_type_id,), languages=(held_slice.language,))
+            )
+        }
+        ledger.close()
+        return found
+
+    def wait(self) -> None:
+        """Do nothing: a process that is gone writes no more."""
 
     def leftovers(self) -> list[str]:
         """Return the names of what is in the feed, but what it does not refer to."""

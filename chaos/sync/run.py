@@ -5,34 +5,40 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
+import psycopg
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
-from airflow_provider_contensis.export.ledger import Part, holdings
+from airflow_provider_contensis.export.ledger import holdings
 from airflow_provider_contensis.export.page import entry_metas
-from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
-from airflow_provider_contensis.export.storage.local import LocalStorage
 from chaos.harness import Service, TaskInterruptedError, Warnings, names_check
 from chaos.sync.attempt import Task, run_until_killed
-from chaos.sync.consumer import Consumer, Key, TornFeedError
-from chaos.sync.files import before_each_call
+from chaos.sync.consumer import Consumer, TornFeedError
 from chaos.sync.oracle import Oracle
 from chaos.sync.scenario import Happening, Phase, draw_scenario
+from chaos.sync.tables import TableReader
 from chaos.sync.world import World
+from tests.postgres import database
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.export.results import ChangesSummary
+    from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
+    from chaos.sync.consumer import ChangeSet
     from chaos.sync.scenario import Attempt, Scenario
     from chaos.sync.world import Moment
+
+FEED, POSTGRES = "feed", "postgres"
 
 _HEX_DIGITS = 16
 _ATTEMPTS_AFTER_FAILURES = 2
 _EDITS_BETWEEN_ATTEMPTS = 5
 _DAY = 86_400
+
+_Result: TypeAlias = "ChangesSummary | PostgresSummary"
 
 
 @dataclass
@@ -58,16 +64,39 @@ class Outcome:
     has_failed: bool = False
 
 
-def run(seed: int) -> Outcome:
-    """Run the scenario of a seed."""
-    return run_scenario(draw_scenario(seed))
+def run(seed: int, destination: str = FEED) -> Outcome:
+    """Run the scenario of a seed.
+
+    :param destination: `feed` or `postgres`.
+    """
+    return run_scenario(draw_scenario(seed), destination)
 
 
-def run_scenario(scenario: Scenario) -> Outcome:
-    """Let a history happen, follow it, and judge every run."""
+def run_scenario(scenario: Scenario, destination: str = FEED) -> Outcome:
+    """Let a history happen, follow it with a feed or in PostgreSQL, and judge every run."""
+    if destination == FEED:
+        return follow(scenario)
+    folder = Path(tempfile.gettempdir(), "contensis-chaos-postgres")
+    folder.mkdir(exist_ok=True)
+    with database(folder) as made:
+        return follow(scenario, made.url)
+
+
+def follow(scenario: Scenario, url: str | None = None) -> Outcome:
+    """Let a history happen, follow it, and judge every run.
+
+    :param url: of an empty database in PostgreSQL; None to follow it with a feed.
+    """
     world = World(scenario)
-    with tempfile.TemporaryDirectory(prefix="contensis-chaos-") as folder, world.sandbox, Warnings():
-        history = _History(world, Path(folder, "feed"))
+    with (
+        tempfile.TemporaryDirectory(prefix="contensis-chaos-") as temporary,
+        nullcontext() if url is None else psycopg.connect(url) as reader,
+        world.sandbox,
+        Warnings(),
+    ):
+        folder = Path(temporary, "feed")
+        consumer = Consumer(folder) if reader is None else TableReader(reader)
+        history = _History(world, folder, url, consumer)
         try:
             for number, phase in enumerate(scenario.phases):
                 if scenario.quirk is not None and number == scenario.quirk_since:
@@ -83,16 +112,18 @@ def run_scenario(scenario: Scenario) -> Outcome:
 
 
 class _History:
-    """A service, a task that follows it, and a consumer of its feed."""
+    """A service, a task that follows it, and a consumer of its copy."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, url: str | None, consumer: Consumer | TableReader) -> None:
         self._world = world
         self._folder = folder
         self._oracle = Oracle(world)
-        self._consumer = Consumer(folder)
+        self._url = url
+        self._consumer = consumer
+        self._found: list[ChangeSet] = []
         self._runs = 0
         self._begin: Moment = world.moment
-        self._results: list[tuple[Task, ChangesSummary]] = []
+        self._results: list[tuple[Task, _Result]] = []
         self._may_swap = False
         self.outcome = Outcome(world.scenario.seed, quirk=world.scenario.quirk)
 
@@ -149,15 +180,15 @@ class _History:
             if (result["drift"] or 0) > left and self.outcome.quirk != "no-change-marks":
                 self.complain(f"a full refresh reports drift={result['drift']}, but {left} entries differed")
         result = self._run(self._task(calm), calm)
-        if result is not None and result["change_set"] is not None:
-            self.complain(f"nothing happened, but a run wrote {result['change_set']}")
+        if result is not None and result["content_types"]:
+            self.complain(f"nothing happened, but a run wrote {result['content_types']}")
         self._check_ledger()
 
-    def _compare(self, result: ChangesSummary, *, may_swap: bool) -> tuple[int, list[str]]:
+    def _compare(self, result: _Result, *, may_swap: bool) -> tuple[int, list[str]]:
         """Compare the copy with the service after a run."""
         return self._oracle.compare(self._consumer.held, may_swap=may_swap, kept=self._kept(result))
 
-    def _kept(self, result: ChangesSummary) -> int:
+    def _kept(self, result: _Result) -> int:
         """Return how many entries a run has kept, as the service does not confirm that they are gone."""
         return result["unconfirmed"] if "html-404" in self._world.quirks else 0
 
@@ -170,12 +201,23 @@ class _History:
         self._runs += 1
         scenario = self._world.scenario
         arguments: dict[str, Any] = {**scenario.arguments, "full_refresh": phase.is_full}
+        if self._url is not None:
+            compression = arguments.pop("compression", None)
+            arguments["deletes"] = "mark" if compression else "delete"
         if not phase.is_guarded:
             arguments["max_delete_share"] = None
         service = Service.of(self._world.sandbox)
-        return Task(self._runs, service, self._folder, arguments, scenario.part_entries, scenario.row_limit)
+        return Task(
+            self._runs,
+            service,
+            self._folder,
+            arguments,
+            scenario.part_entries,
+            scenario.row_limit,
+            self._url,
+        )
 
-    def _run(self, task: Task, phase: Phase) -> ChangesSummary | None:
+    def _run(self, task: Task, phase: Phase) -> _Result | None:
         """Run a task, in as many attempts as it takes; return its result, or None if it failed."""
         self._begin = self._world.moment
         horizon = (self._consumer.index or {}).get("horizon")
@@ -183,6 +225,7 @@ class _History:
         self.outcome.counts["runs"] += 1
         self.outcome.counts["full refreshes"] += phase.is_full
         committed = False
+        self._found = []
         for attempt in phase.attempts:
             self._begin_attempt()
             ended = self._break_off(task, attempt)
@@ -195,7 +238,7 @@ class _History:
         for remaining in range(_ATTEMPTS_AFTER_FAILURES, -1, -1):
             self._begin_attempt()
             try:
-                with self._reader():
+                with task.before_each_step(self._look):
                     result = task.run(self._world.worker_clock, is_last=not remaining)
             except Exception as error:  # noqa: BLE001  # foreign exceptions are what this looks for
                 self._observe(phase, is_committed=True)
@@ -209,22 +252,14 @@ class _History:
         raise AssertionError("the last attempt returns")
 
     def _begin_attempt(self) -> None:
-        self._before = (self._content(), dict(self._consumer.held))
+        self._before = (self._consumer.content(), dict(self._consumer.held))
         self._seen = {self._before[0]}
         self._world.sandbox.forget_requests()
 
-    def _content(self) -> bytes | None:
-        path = self._folder / "_feed.json"
-        return path.read_bytes() if path.exists() else None
-
-    def _reader(self) -> Any:
-        """Return a context in which a reader looks at the feed before each call to the file system."""
-        return before_each_call(self._folder, self._look)
-
     def _look(self) -> None:
-        """Read the feed as another process might at any moment."""
-        self._seen.add(self._content())
+        """Read the copy as another process might at any moment."""
         try:
+            self._seen.add(self._consumer.content())
             self._consumer.check()
         except TornFeedError as error:  # it is not for the product to see
             self.complain(str(error))
@@ -233,11 +268,12 @@ class _History:
         """Make an attempt that does not get to its end; return whether it did not."""
         if attempt.end != "interrupted":
             exit_code = run_until_killed(task, attempt, self._world.worker_clock)
+            self._consumer.wait()
             if exit_code not in (0, -signal.SIGKILL):
                 self.complain(f"an attempt in a process of its own ended with exit code {exit_code}")
             return exit_code != 0
         try:
-            with self._reader():
+            with task.before_each_step(self._look):
                 task.run(self._world.worker_clock, is_last=False, searches=attempt.at)
         except TaskInterruptedError:
             return True
@@ -248,20 +284,22 @@ class _History:
         return False
 
     def _observe(self, phase: Phase, *, is_committed: bool) -> bool:
-        """Look at the feed after an attempt, and judge what it committed; return whether it did.
+        """Look at the copy after an attempt, and judge what it committed; return whether it did.
 
         :param is_committed: whether nothing may change, as an earlier attempt committed or this one failed.
         """
         content, held = self._before
         self._consumer.check()
-        now = self._content()
+        now = self._consumer.content()
         if not self._seen <= {content, now}:
-            self.complain("a reader saw a feed that is neither that before the run nor that after it")
+            self.complain("a reader saw a copy that is neither that before the run nor that after it")
         if now == content:
             return False
         if is_committed:
-            self.complain("the feed changed after its run was committed, or although the run failed")
-        for change_set in self._consumer.catch_up():
+            self.complain("the copy changed after its run was committed, or although the run failed")
+        found = self._consumer.catch_up()
+        self._found += found
+        for change_set in found:
             self.outcome.counts["change sets"] += 1
             self.outcome.counts["upserts"] += len(change_set.upserts)
             self.outcome.counts["deletions"] += len(change_set.deletes)
@@ -273,21 +311,14 @@ class _History:
             )
         return True
 
-    def _judge_result(self, result: ChangesSummary, phase: Phase, *, was_committed: bool) -> None:
-        before = self._consumer.sequence
+    def _judge_result(self, result: _Result, phase: Phase, *, was_committed: bool) -> None:
         if was_committed:
             self.outcome.counts["retries of committed runs"] += 1
             if self._observe(phase, is_committed=True) or self._world.sandbox.count():
                 self.complain("a run that had been committed did not return its result at once")
         elif not self._observe(phase, is_committed=False):
             self.complain("a run succeeded, but committed nothing")
-        index = self._consumer.index or {}
-        is_new = self._consumer.sequence > before
-        if not was_committed and (result["change_set"] is not None) != is_new:
-            self.complain(f"a run returned change set {result['change_set']}, but committed {int(is_new)}")
-        latest, sequence = index.get("latest"), index.get("sequence")
-        if result["change_set"] not in (None, latest) or result["sequence"] != sequence:
-            self.complain(f"a run returned {result['change_set']}, but the feed's latest is {latest}")
+        self.complain(*self._consumer.contradictions(result, self._found))
         # A run that had been committed touches nothing: what is in its way is left to the next one.
         if not was_committed and (leftovers := self._consumer.leftovers()):
             self.complain(f"a run left {', '.join(leftovers[:3])} behind")
@@ -308,31 +339,23 @@ class _History:
             elif not names_check(error):
                 self.complain(f"it failed, and named no check of the doctor: {error}")
 
-    def _clear(self, task: Task, earlier: ChangesSummary) -> None:
+    def _clear(self, task: Task, earlier: _Result) -> None:
         """Run a task again that has succeeded: it returns the same, and reads nothing."""
         self._begin_attempt()
         self.outcome.counts["cleared runs"] += 1
         result = task.run(self._world.worker_clock)
-        if result != earlier or self._world.sandbox.count() or self._content() != self._before[0]:
+        if result != earlier or self._world.sandbox.count() or self._consumer.content() != self._before[0]:
             self.complain(f"cleared run {task.number} returned {result}, and before that {earlier}")
 
-    def _earlier(self) -> tuple[Task, ChangesSummary]:
+    def _earlier(self) -> tuple[Task, _Result]:
         """Return the last run that succeeded, or the one before it."""
         return self._results[-1 - self._runs % 2 * (len(self._results) > 1)]
 
     def _check_ledger(self) -> None:
         """Compare the ledger with what the change sets say."""
-        index = self._consumer.index or {"ledger": []}
-        ledger = FeedLedger(LocalStorage(), f"{self._folder}/", index["ledger"])
-        found = {
-            Key(*held_slice, held.id): held.digest
-            for held_slice in ledger.slices()
-            for _, held in ledger.held(
-                Part(content_type_ids=(held_slice.content_type_id,), languages=(held_slice.language,))
-            )
-        }
-        ledger.close()
         entries = [msgspec.Raw(line) for line in self._consumer.held.values()]
         told = holdings(entries, entry_metas(entries, "published"))
-        if found != {key: held.digest for key, held in zip(self._consumer.held, told, strict=True)}:
+        if self._consumer.digests() != {
+            key: held.digest for key, held in zip(self._consumer.held, told, strict=True)
+        }:
             self.complain("the ledger holds something else than the change sets")
