@@ -62,7 +62,7 @@ def update_postgres(
     state = sync.load(source, asked)
     earlier = sync.result_of(run) if run is not None else None
     if earlier is not None:
-        log.info("This run has updated schema %s before: returning its result", request.schema)
+        log.info("This run has already updated schema %s: returning its result", request.schema)
         return earlier
     position = state.position
     log.info(

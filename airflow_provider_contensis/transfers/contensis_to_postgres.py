@@ -52,10 +52,10 @@ class ContensisToPostgresOperator(BaseOperator):
     """Keep a copy of Contensis in PostgreSQL in step, deletions included.
 
     The schema has a table for each content type, with a row for each entry and language. The first run loads
-    everything; each later run applies what changed since the one before. A run is one transaction: readers
-    see the copy of before or of after it, and so does a retry. Where the next run begins is written in the
-    schema itself, in `_contensis_sync`. A retry or a cleared task whose run has updated the copy already
-    returns the same result again, and reads nothing.
+    everything; each later run applies what changed since the run before. A run is one transaction: readers
+    see the copy as it was before the run, or after it. Where the next run begins is written in the schema
+    itself, in `_contensis_sync`. A retry or a cleared task whose run has already updated the copy returns
+    the same result, and reads nothing.
 
     It needs PostgreSQL 14 or later and the extra `postgres` of this package. All arguments are templated. The
     events of assets among the `outlets` record each run: their extra has `schema`, `project_id`, `upserts`,
@@ -78,11 +78,11 @@ class ContensisToPostgresOperator(BaseOperator):
     :param max_concurrent_requests: requests in flight, 1 to 32.
     :param overlap: seconds before the service's clock from which the next run reads again, for entries that
         a search finds late; with the Delivery API at least 3,900, because it caches.
-    :param deletes: `delete` rows of entries that left, or `mark` them with a time and a reason.
+    :param deletes: `delete` the rows of entries that left, or `mark` them with a time and a reason.
     :param max_delete_share: fail if more than 100 entries left that are also more than this share of the
         copy's, or all of a content type in one language; None for no limit.
-    :param on_schema_change: `evolve` to add a column for a new field and keep that of a field that is gone,
-        or `fail`. A field of another type fails either way.
+    :param on_schema_change: `evolve` adds a column for a new field and keeps the column of a field that is
+        gone; `fail` fails. A field that gets another type fails either way.
     :param full_refresh: read everything, write what differs, and report `drift`.
     :param skip_if_unchanged: skip the task if nothing changed.
     :return: a small dict: `schema`, `upserts`, `deletes`, `content_types` (each with its table and both

@@ -179,7 +179,7 @@ class TestRuns:
         copy.sandbox.forget_requests()
         with caplog.at_level(logging.INFO):
             assert copy.run(name) == first
-        assert "This run has updated schema contensis before" in caplog.text
+        assert "This run has already updated schema contensis" in caplog.text
         assert copy.sandbox.count() == 0
         assert copy.run({**name, "map_index": 0})["upserts"] == 1
 

@@ -14,11 +14,15 @@ from airflow_provider_contensis.operators._task import TaskKilledError
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
+from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
+from tests.feeds import served
 from tests.searches import window_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -75,6 +79,30 @@ def test_killed_export_stops_without_waiting_for_answers_and_removes_its_files(
             assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
         finally:
             faults.ended.set()
+
+
+def test_killed_copy_leaves_the_tables_as_they_were(
+    small_catalogue: Catalogue,
+    connect: Callable[[Sandbox], None],
+    on_sigterm: Callable[[Callable[[], None]], None],
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", postgres.connection_json)
+    copy = ContensisToPostgresOperator(task_id="copy", page_size=50)
+    on_sigterm(copy.on_kill)
+    faults = StuckAfterPages(12, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with Sandbox(small_catalogue, faults=faults) as sandbox:
+        connect(sandbox)
+        try:
+            with pytest.raises(TaskKilledError):
+                copy.execute({})
+            assert not faults.ended.is_set()
+            assert postgres.tables() == {}
+        finally:
+            faults.ended.set()
+        copy.execute({})  # no lock is left behind
+    assert postgres.load() == served(small_catalogue)
 
 
 def test_on_kill_from_another_thread_ends_the_calls(

@@ -1,8 +1,7 @@
 """A sink that is a copy in PostgreSQL: staged while the run reads, merged just before it commits.
 
 A snapshot goes straight into new tables, which nobody else can see. Later runs stage what differs in
-temporary tables, so that rows that people read are locked for the merge only, not while the run waits for
-Contensis.
+temporary tables, so that rows are locked during the merge only, not while the run waits for Contensis.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ class PostgresSink:
         self._copy(GONE, ["table_name", "_id", "_language", "reason", "detected"], lines)
 
     def prepare(self) -> None:
-        """Bring the tables up to date; from here on, other sessions wait for what changes."""
+        """Bring the tables up to date, as late as possible: from here on, other sessions may have to wait."""
         if not self._is_snapshot:
             for table in self._tables.all():
                 self._backfill(table)

@@ -1,7 +1,7 @@
 """One transaction of PostgreSQL, through whichever driver made the connection: psycopg2 or psycopg 3.
 
-Everything is sent so that it also works through pgbouncer in transaction mode: no prepared statements, no
-setting that outlives the transaction. A failure becomes a `DestinationError` of one sentence.
+It also works through pgbouncer in transaction mode: no prepared statement and no setting outlives the
+transaction. A failure becomes a `DestinationError` of one sentence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ADVICE: dict[str, tuple[str, bool]] = {
     "3D": ("Check the database of the connection", False),
     "08": ("The connection was lost", True),
     "25": ("The connection was lost", True),
-    "40": ("Another session was in the way", True),
+    "40": ("Another session held a conflicting lock", True),
     "53": ("The server lacks a resource", True),
     "57": ("The server ended the connection", True),
 }
@@ -112,7 +112,7 @@ class Database:
             return rows
 
     def execute(self, sql: str, *values: object) -> int:
-        """Run a statement; return how many rows it has changed."""
+        """Run a statement; return the number of rows it changed."""
         with self._cursor() as cursor:
             cursor.execute(sql, values or None)
             changed: int = cursor.rowcount

@@ -1,4 +1,4 @@
-"""Where the runs of a copy in PostgreSQL left it: `_contensis_sync` and `_contensis_runs` in its schema."""
+"""The state in which the last run left a copy in PostgreSQL: `_contensis_sync` and `_contensis_runs`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_RUNS = 1_000
 
 @dataclass(frozen=True)
 class State:
-    """What the last run has left; of a new copy, nothing.
+    """What the last run has left; nothing if the copy is new.
 
     :param tables: its tables, by content type.
     """
@@ -62,8 +62,8 @@ class SyncTable:
         )
         if not is_locked:
             raise DestinationError(
-                f"Another run is updating the copy in schema {self._schema}. Set max_active_runs=1 in the "
-                "DAG: a copy has one writer."
+                f"Another run is updating the copy in schema {self._schema}, and a copy has one writer: set "
+                "max_active_runs=1 in the DAG."
             )
 
     @property
@@ -118,7 +118,7 @@ class SyncTable:
         return result
 
     def save(self, state: State, source: Mapping[str, Any], query: Mapping[str, Any]) -> None:
-        """Save what this run leaves."""
+        """Save the state that this run leaves."""
         execute = self._database.execute
         if not self._exists:
             execute(

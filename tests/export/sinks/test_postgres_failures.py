@@ -1,4 +1,4 @@
-"""Whatever fails in PostgreSQL: one sentence that says what to do, and the copy of before."""
+"""Whatever fails in PostgreSQL: one sentence says what to do, and the copy is as it was."""
 
 from __future__ import annotations
 
