@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,6 +162,12 @@ def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The server's own user may not enter the folders of pytest.
     folder = Path(tempfile.gettempdir(), f"contensis-postgres-{shared.parent.name}-{shared.name}")
     folder.mkdir(exist_ok=True)
+
+    def remove() -> None:
+        with suppress(OSError):  # another process still uses it
+            folder.rmdir()
+
+    atexit.register(remove)  # it runs after the server's own clean-up, which is registered later
     return folder
 
 
