@@ -85,10 +85,11 @@ class RetryPolicy:
 
     def _warn(self, state: tenacity.RetryCallState, what: str) -> None:
         problem = str(state.outcome.exception()) if state.outcome else ""
+        wait = state.upcoming_sleep
         log.warning(
-            "%s Waiting %.2g s, then attempt %d (gives up after %g s)",
+            "%s Waiting %s s, then attempt %d (gives up after %g s)",
             problem if what in problem else f"{what}: {problem}",
-            state.upcoming_sleep,
+            f"{wait:.2g}" if wait < 10 else f"{wait:.0f}",
             state.attempt_number + 1,
             self.total,
         )

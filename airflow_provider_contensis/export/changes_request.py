@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, flag, number, parse, take
-from airflow_provider_contensis.export.destination import Destination
+from airflow_provider_contensis.export.destination import Destination, plain_url, show_destination
 from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
 from airflow_provider_contensis.utils.text import as_text, show
@@ -25,6 +26,9 @@ Deletes = Literal["detect", "ignore"]
 
 DEFAULT_OVERLAP = 600
 DEFAULT_MAX_DELETE_SHARE = 0.2
+
+# Arguments of an export that a copy cannot have: they change what an entry looks like without a change mark.
+VIEW_ARGUMENTS = ("fields", "link_depth", "field_link_depths")
 
 _WEEK_SECONDS = 7 * 86_400
 _MAX_CHANGE_SETS = 1_000_000
@@ -98,7 +102,7 @@ class ChangesRequest:
         :raises ConfigurationError: names the argument and its choices.
         """
         rest: dict[str, Any] = {**arguments}
-        query = followed_query(**take(rest, QueryArguments.__annotations__))
+        query = followed_query(**take(rest, (*QueryArguments.__annotations__, *VIEW_ARGUMENTS)))
         options = read_options(**take(rest, ReadArguments.__annotations__))
         follow = take(rest, FOLLOW_ARGUMENTS)
         own = parse(take(rest, _FEED_ARGUMENTS), _FEED_ARGUMENTS)
@@ -117,6 +121,12 @@ def followed_query(**arguments: Unpack[QueryArguments]) -> EntryQuery:
 
     :raises ConfigurationError: names the argument and its choices.
     """
+    for name in VIEW_ARGUMENTS:
+        if name in arguments:
+            raise ConfigurationError(
+                f"{name} is not available for changes: what it shows of an entry would change without "
+                "a change of the entry. Leave it out, or use ContensisExportEntriesOperator."
+            )
     query = entry_query(**arguments)
     _check_where(query.where)
     return query
@@ -159,12 +169,13 @@ def _feed(**arguments: Any) -> Destination:
 
     :raises ConfigurationError: it is no local folder, or its files would be of a format that no feed has yet.
     """
-    destination = Destination.from_arguments(**arguments)
-    if not destination.is_folder:
+    url = plain_url(arguments.pop("destination"))
+    if not url.endswith("/") and PurePath(url).suffix:
         raise ConfigurationError(
-            f"destination {show(as_text(arguments['destination']))} must be a folder and end in /, such as "
-            "/data/contensis/: a feed has many files."
+            f"destination {show_destination(url)} must be a folder and end in /, such as /data/contensis/: a "
+            "feed has many files."
         )
+    destination = Destination.from_arguments(f"{url.rstrip('/')}/", **arguments)
     if not destination.is_local:
         raise ConfigurationError(
             f"destination {show(destination.url)} is in an object store, and a feed can only be written to "

@@ -11,6 +11,7 @@ from airflow_provider_contensis.export.changes import Follower, Position
 from airflow_provider_contensis.export.changes_report import changes_by_type, log_changes
 from airflow_provider_contensis.export.changes_request import as_asked
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
+from airflow_provider_contensis.export.formats import load_libraries
 from airflow_provider_contensis.export.sinks.feed import FeedSink, Place
 from airflow_provider_contensis.export.sinks.feed_index import (
     FEED,
@@ -23,6 +24,7 @@ from airflow_provider_contensis.export.sinks.feed_index import (
 from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
 from airflow_provider_contensis.export.storage.local import LocalStorage
 from airflow_provider_contensis.export.temporary import translate_temporary_errors
+from airflow_provider_contensis.export.where import numbered_as_given
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
@@ -61,7 +63,8 @@ def export_changes(
     place = Place(LocalStorage(), url, request.destination, owner)
     source = {"url": client.root_url, "project_id": project_id}
     asked = as_asked(request.query)
-    with ExitStack() as stack:
+    load_libraries(request.destination.file_format, request.destination.compression)
+    with ExitStack() as stack, numbered_as_given(request.query):
         stack.enter_context(translate_temporary_errors())
         stack.enter_context(place.storage.exclusive(url, owner=owner, wait=False))
         content = place.storage.read(f"{url}{FEED}")
@@ -74,13 +77,14 @@ def export_changes(
                 return result
         remove_unused(place.storage, url, index)
         log.info(
-            "Exporting %s of project %s (%s API) to %s",
+            "Exporting %s of project %s (%s API) to %s: %s",
             f"what changed since {index['horizon']}"
             if index["runs"]
             else f"{request.query.version_status} entries",
             project_id,
             request.query.api,
             url,
+            request.query,
         )
         ledger = FeedLedger(place.storage, url, index["ledger"])
         sink = FeedSink(place, index, content, ledger)

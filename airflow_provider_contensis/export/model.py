@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -66,6 +67,16 @@ class EntryQuery:
         if self.version_status == "published":
             return "published"
         return "either" if self.for_copy else "modified"
+
+    def __str__(self) -> str:
+        """Return what it asks for on one line, but for the time of the change."""
+        asked = {
+            "content types": ", ".join(self.content_type_ids or ["all"]),
+            "languages": ", ".join(self.languages or ["all"]),
+            "data format": self.data_format or "entry and asset",
+            "where": json.dumps(self.where) if self.where else "none",
+        }
+        return "; ".join(f"{name}: {value}" for name, value in asked.items())
 
     def window(
         self,

@@ -129,10 +129,6 @@ def _describe(request: ExportRequest) -> str:
     """Return the whole query on one line."""
     query = request.query
     asked = {
-        "content types": ", ".join(query.content_type_ids or ["all"]),
-        "languages": ", ".join(query.languages or ["all"]),
-        "data format": query.data_format or "entry and asset",
-        "where": json.dumps(query.where) if query.where else "none",
         "fields": ", ".join(request.fields or ["all"]),
         query.change_mark: f"from {query.changed_from or 'the beginning'} to {query.changed_to or 'now'}",
     }
@@ -140,4 +136,4 @@ def _describe(request: ExportRequest) -> str:
         asked["link depth"] = str(query.link_depth)
     if query.field_link_depths is not None:
         asked["field link depths"] = json.dumps(dict(query.field_link_depths))
-    return "; ".join(f"{name}: {value}" for name, value in asked.items())
+    return "; ".join([str(query), *(f"{name}: {value}" for name, value in asked.items())])

@@ -17,6 +17,7 @@ from airflow_provider_contensis.export.sinks.postgres_ledger import PostgresLedg
 from airflow_provider_contensis.export.sinks.postgres_state import SyncTable
 from airflow_provider_contensis.export.sinks.postgres_tables import Tables
 from airflow_provider_contensis.export.temporary import translate_temporary_errors
+from airflow_provider_contensis.export.where import numbered_as_given
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -66,13 +67,14 @@ def update_postgres(
         return earlier
     position = state.position
     log.info(
-        "Loading %s of project %s (%s API) into schema %s",
+        "Loading %s of project %s (%s API) into schema %s: %s",
         f"what changed since {position.horizon}"
         if position.runs
         else f"{request.query.version_status} entries",
         project_id,
         request.query.api,
         request.schema,
+        request.query,
     )
     tables = Tables(
         database,
@@ -97,6 +99,7 @@ def update_postgres(
     )
     with (
         translate_temporary_errors(),
+        numbered_as_given(request.query),
         Checkpoint(
             Destination(f"postgresql://{request.schema}/", True, "jsonl", None),
             fingerprint_of(client, project_id, follower.main_query),

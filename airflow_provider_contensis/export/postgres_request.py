@@ -10,6 +10,7 @@ from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, flag, parse, take
 from airflow_provider_contensis.export.changes_request import (
     FOLLOW_ARGUMENTS,
+    VIEW_ARGUMENTS,
     FollowArguments,
     follow_options,
     followed_query,
@@ -68,7 +69,7 @@ class PostgresRequest:
         :raises ConfigurationError: names the argument and its choices.
         """
         rest: dict[str, Any] = {**arguments}
-        query = followed_query(**take(rest, QueryArguments.__annotations__))
+        query = followed_query(**take(rest, (*QueryArguments.__annotations__, *VIEW_ARGUMENTS)))
         return cls(
             query=query,
             options=read_options(**take(rest, ReadArguments.__annotations__)),

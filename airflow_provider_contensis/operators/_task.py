@@ -98,11 +98,8 @@ def from_context(context: Context, key: str) -> Any:
 
 def owner_of(context: Context) -> str:
     """Return a name of the task instance, the same for all its attempts; outside of Airflow, a new one."""
-    ti = from_context(context, "ti")
-    try:
-        return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
-    except AttributeError:
-        return secrets.token_hex(8)
+    name = run_name_of(context)
+    return secrets.token_hex(8) if name is None else "/".join(map(str, name.values()))
 
 
 def push_link(operator: BaseOperator, context: Context, url: str) -> None:
@@ -153,15 +150,16 @@ class Kill:
 def run_name_of(context: Context) -> RunName | None:
     """Return the task instance, the same for all its attempts; None outside of Airflow."""
     ti = from_context(context, "ti")
-    try:
-        return {
-            "dag_id": ti.dag_id,
-            "task_id": ti.task_id,
-            "run_id": ti.run_id,
-            "map_index": -1 if ti.map_index is None else ti.map_index,
-        }
-    except AttributeError:
-        return None
+    dag_id, task_id, run_id = (getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id"))
+    if not (isinstance(dag_id, str) and isinstance(task_id, str) and isinstance(run_id, str)):
+        return None  # a stand-in of a unit test
+    map_index = getattr(ti, "map_index", None)
+    return {
+        "dag_id": dag_id,
+        "task_id": task_id,
+        "run_id": run_id,
+        "map_index": map_index if isinstance(map_index, int) else -1,
+    }
 
 
 class TaskStatePointer:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import take
 from airflow_provider_contensis.export.changes_request import (
     DEFAULT_MAX_DELETE_SHARE,
     DEFAULT_OVERLAP,
+    VIEW_ARGUMENTS,
     ChangesArguments,
     ChangesRequest,
 )
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["ContensisExportChangesOperator"]
 
 _REQUEST_ARGUMENTS = tuple(ChangesArguments.__annotations__)
-# Arguments of an export that a feed cannot have: they change what an entry looks like without a change mark.
-_REFUSED = ("fields", "link_depth", "field_link_depths")
 
 
 class ContensisExportChangesOperator(BaseOperator):
@@ -61,7 +60,7 @@ class ContensisExportChangesOperator(BaseOperator):
     All arguments are templated. The events of assets among the `outlets` record each run: their extra has
     `destination`, `project_id`, `change_set`, `upserts`, `deletes` and `horizon`.
 
-    :param destination: a local folder, ending in `/`.
+    :param destination: a local folder.
     :param contensis_conn_id: the Airflow connection of type `contensis`.
     :param project_id: None for the connection's project.
     :param content_type_id: one or several; None for all of the project, also those to come.
@@ -118,12 +117,7 @@ class ContensisExportChangesOperator(BaseOperator):
         keep_change_sets: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in _REFUSED:
-            if name in kwargs:
-                raise ConfigurationError(
-                    f"{name} is not available for changes: what it shows of an entry would change without a "
-                    "change of the entry. Export the feed without it, or use ContensisExportEntriesOperator."
-                )
+        self._refused = take(kwargs, VIEW_ARGUMENTS)
         super().__init__(**kwargs)
         self.destination = path_text(destination)
         self.contensis_conn_id = contensis_conn_id
@@ -180,7 +174,7 @@ class ContensisExportChangesOperator(BaseOperator):
         self._kill()
 
     def _request(self, *, skip_templates: bool = False) -> ChangesRequest:
-        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS} | self._refused
         if skip_templates:
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template/")

@@ -21,7 +21,6 @@ from airflow_provider_contensis.operators._task import (
     path_text,
     storage_for,
 )
-from airflow_provider_contensis.utils.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,9 +126,9 @@ class ContensisExportContentTypesOperator(BaseOperator):
 
 
 def _json_file(destination: str | PathLike[str]) -> str:
-    if not as_text(destination).lower().endswith(".json"):
+    url = plain_url(destination)
+    if not url.lower().endswith(".json"):
         raise ConfigurationError(
-            f"destination {show_destination(destination)} must end in .json, such as "
-            "/data/content_types.json."
+            f"destination {show_destination(url)} must end in .json, such as /data/content_types.json."
         )
-    return plain_url(destination)
+    return url

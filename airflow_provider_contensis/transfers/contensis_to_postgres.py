@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.export.arguments import optional_name
-from airflow_provider_contensis.export.changes_request import DEFAULT_MAX_DELETE_SHARE, DEFAULT_OVERLAP
+from airflow_provider_contensis.export.arguments import optional_name, take
+from airflow_provider_contensis.export.changes_request import (
+    DEFAULT_MAX_DELETE_SHARE,
+    DEFAULT_OVERLAP,
+    VIEW_ARGUMENTS,
+)
 from airflow_provider_contensis.export.postgres_request import (
     DEFAULT_SCHEMA,
     PostgresArguments,
@@ -44,8 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["ContensisToPostgresOperator"]
 
 _REQUEST_ARGUMENTS = tuple(PostgresArguments.__annotations__)
-# Arguments of an export that a copy cannot have: they change what an entry looks like without a change mark.
-_REFUSED = ("fields", "link_depth", "field_link_depths")
 
 
 class ContensisToPostgresOperator(BaseOperator):
@@ -125,12 +126,7 @@ class ContensisToPostgresOperator(BaseOperator):
         skip_if_unchanged: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        for name in _REFUSED:
-            if name in kwargs:
-                raise ConfigurationError(
-                    f"{name} is not available for a copy: what it shows of an entry would change without a "
-                    "change of the entry. Load the copy without it."
-                )
+        self._refused = take(kwargs, VIEW_ARGUMENTS)
         super().__init__(**kwargs)
         self.postgres_conn_id = postgres_conn_id
         self.schema = schema
@@ -203,7 +199,7 @@ class ContensisToPostgresOperator(BaseOperator):
             yield database
 
     def _request(self, *, skip_templates: bool = False) -> PostgresRequest:
-        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS} | self._refused
         if skip_templates:
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
         return PostgresRequest.from_arguments(**arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,14 @@ class TestPatience:
         assert len({round(wait, 6) for wait in waits}) > len(waits) / 2  # clients do not come back together
         assert "Waiting 0 s" not in caplog.text
         assert "Waiting 0.0 s" not in caplog.text
+
+    def test_long_waits_are_logged_in_whole_seconds(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.waits(RetryPolicy(total=3_600, initial_wait=240, max_wait=240), monkeypatch, 3)
+        waits = re.findall(r"Waiting (\S+) s", caplog.text)
+        assert waits
+        assert all(120 <= int(wait) <= 240 for wait in waits)
 
     def test_outlasts_a_restart_of_150_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         waits = self.waits(RetryPolicy(), monkeypatch, 10_000)

@@ -64,6 +64,7 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"destination": "/data/feed.jsonl"}, "must be a folder and end in /"),
+            ({"destination": None}, "destination is empty"),
             ({"fields": ["title"]}, "fields is not available for changes"),
             ({"link_depth": 1, "api": "delivery"}, "link_depth is not available for changes"),
             ({"field_link_depths": {"a": 1}}, "field_link_depths is not available for changes"),
@@ -74,6 +75,10 @@ class TestArguments:
     def test_wrong_argument_fails_when_dag_is_parsed(self, arguments: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigurationError, match=message):
             operator(**arguments)
+
+    @pytest.mark.parametrize("folder", ["/data/feed", Path("/data/feed"), "/data/feed/", "file:///data/feed"])
+    def test_folder_needs_no_slash(self, folder: Any) -> None:
+        assert operator(destination=folder)._request().destination.url == "/data/feed/"
 
     def test_rendered_templates_are_text(self, sandbox: Sandbox, tmp_path: Path) -> None:
         export = operator(
@@ -182,6 +187,7 @@ class TestExecution:
             export.execute(context("two"))
         ours = [record for record in caplog.records if record.name.startswith("airflow_provider_contensis")]
         lines = [record.getMessage() for record in ours]
+        assert lines[0].endswith("feed/: content types: all; languages: all; data format: entry; where: none")
         assert f"Since {horizon}: 1 changed, 1 new" in lines
         assert "Counts agree in 0 of 1 slice" in lines
         assert "1 deletion: article/en-GB: 1 unpublished" in lines

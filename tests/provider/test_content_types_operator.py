@@ -52,7 +52,7 @@ def test_data_format_selects_content_types(
     ("arguments", "message"),
     [
         ({"destination": "/data/types.csv"}, "must end in .json"),
-        ({"destination": ""}, "must end in .json"),
+        ({"destination": ""}, "destination is empty"),
         ({"data_format": "page"}, "data_format must be one of entry, asset, form"),
         ({"version_status": "draft"}, "version_status must be one of"),
         ({"api": "graphql"}, "api must be one of"),

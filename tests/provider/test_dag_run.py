@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
+from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, iso_catalogue
@@ -194,8 +195,13 @@ def test_time_that_run_does_not_have_can_be_left_out(
     [
         (ContensisExportEntriesOperator, {"destination": "x.jsonl", "page_size": 0}, "page_size must be"),
         (ContensisExportContentTypesOperator, {"destination": "x.csv"}, "must end in .json"),
+        (
+            ContensisExportChangesOperator,
+            {"destination": "x/", "fields": ["title"]},
+            "fields is not available",
+        ),
     ],
-    ids=["entries", "content types"],
+    ids=["entries", "content types", "changes"],
 )
 def test_wrong_argument_of_mapped_task_fails_without_retry(
     small_catalogue: Catalogue,

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Airfl
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ServerError
 from airflow_provider_contensis.operators._task import checkpoint_pointer
+from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox
@@ -323,6 +324,18 @@ class TestContext:
         )
         assert export.execute(context)["entries"] > 100
         assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+
+    @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+    def test_changes_are_exported_with_any_context(
+        self, small_catalogue: Catalogue, connect: Callable[[Sandbox], None], tmp_path: Path, context: Any
+    ) -> None:
+        with Sandbox(small_catalogue) as sandbox:
+            connect(sandbox)
+            export = ContensisExportChangesOperator(
+                task_id="export", destination=tmp_path, outlets=["a table"]
+            )
+            assert export.execute(context)["change_set"]
+            assert export.execute(context)["change_set"] is None
 
     @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
     def test_content_types_are_exported_with_any_context(

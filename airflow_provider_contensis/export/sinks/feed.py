@@ -89,9 +89,7 @@ class FeedSink:
         self._open: tuple[Operation, str, OutputFile] | None = None
         self.files: list[ChangeFile] = []
         self._waiting = temporary_database()
-        self._waiting.execute(
-            "CREATE TABLE change (operation, content_type_id, number INTEGER PRIMARY KEY, line)"
-        )
+        self._waiting.execute("CREATE TABLE change (operation, content_type_id, language, created, id, line)")
 
     def define(self, content_types: Sequence[ContentType]) -> None:
         """Take the definitions of content types, which JSON Lines do not need; as `ChangeSink.define`."""
@@ -109,7 +107,8 @@ class FeedSink:
         if self._is_snapshot:
             self._output("upsert", held_slice.content_type_id).write(entries, metas)
         else:
-            self._wait("upsert", held_slice.content_type_id, map(bytes, entries))
+            rows = ((each.created, each.id, bytes(entry)) for each, entry in zip(held, entries, strict=True))
+            self._wait("upsert", held_slice, rows)
         self._ledger.put(held_slice, held, replaced=replaced)
 
     def delete(self, deletions: Sequence[Deletion]) -> None:
@@ -117,14 +116,15 @@ class FeedSink:
         by_slice = sorted(deletions, key=lambda each: each.held_slice)
         for held_slice, group in groupby(by_slice, key=lambda each: each.held_slice):
             some = list(group)
-            lines = (json.dumps(each.as_dict(), ensure_ascii=False).encode() for each in some)
-            self._wait("delete", held_slice.content_type_id, lines)
+            rows = ((None, each.id, json.dumps(each.as_dict(), ensure_ascii=False).encode()) for each in some)
+            self._wait("delete", held_slice, rows)
             self._ledger.remove(held_slice, [each.id for each in some])
 
     def prepare(self) -> None:
         """Store the files of the change set, so that `files` is complete."""
-        order = "operation DESC, content_type_id, number"
-        self._waiting.execute("CREATE INDEX in_order ON change (operation DESC, content_type_id, number)")
+        # By the content alone, not by how it was read.
+        order = "operation DESC, content_type_id, language, created IS NULL, created, id"
+        self._waiting.execute(f"CREATE INDEX in_order ON change ({order})")
         rows = self._waiting.execute(f"SELECT operation, content_type_id, line FROM change ORDER BY {order}")
         while some := rows.fetchmany(_ROWS_AT_ONCE):
             for (operation, content_type_id), group in groupby(some, key=lambda row: row[:2]):
@@ -234,11 +234,12 @@ class FeedSink:
             destination = replace(destination, file_format="jsonl", compression=None)
         return f"{operation}s/{destination.name_for(content_type_id)}"
 
-    def _wait(self, operation: Operation, content_type_id: str, lines: Iterable[bytes]) -> None:
+    def _wait(
+        self, operation: Operation, held_slice: HeldSlice, rows: Iterable[tuple[int | None, str, bytes]]
+    ) -> None:
         self._waiting.execute("BEGIN")
         self._waiting.executemany(
-            "INSERT INTO change VALUES (?, ?, NULL, ?)",
-            ((operation, content_type_id, line) for line in lines),
+            "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?)", ((operation, *held_slice, *row) for row in rows)
         )
         self._waiting.execute("COMMIT")
 

@@ -7,11 +7,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
+
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import ConfigurationError, DestinationError
 from airflow_provider_contensis.export.sinks.feed_ledger import LEDGER_FOLDER, SliceSummary
 from airflow_provider_contensis.export.storage.base import write_whole
-from airflow_provider_contensis.utils.json import loads_json
+from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +60,10 @@ class FeedIndex(TypedDict):
     runs_path: str | None
 
 
+class _Version(msgspec.Struct):
+    feed_version: int
+
+
 def new_index(source: dict[str, str], query: dict[str, Any]) -> FeedIndex:
     """Return the index of a feed without a run."""
     return {
@@ -85,19 +91,15 @@ def load_index(content: bytes, url: str) -> FeedIndex:
     :raises ConfigurationError: a later version of this package wrote it.
     """
     try:
-        index: FeedIndex = loads_json(content)
-        version = index["feed_version"]
-        complete = version != FEED_VERSION or index.keys() >= FeedIndex.__required_keys__
-    except (KeyError, TypeError, ValueError):
-        version, complete = None, False
-    if not complete:
-        raise _damaged(f"{url}{FEED}")
-    if version != FEED_VERSION:
-        raise ConfigurationError(
-            f"{url}{FEED} has feed_version {version}, and this version of the provider reads {FEED_VERSION}: "
-            "upgrade it, or start a feed in another folder."
-        )
-    return index
+        version = msgspec.json.decode(content, type=_Version).feed_version
+        if version == FEED_VERSION:
+            return msgspec.json.decode(content, type=FeedIndex)
+    except UNREADABLE:
+        raise _damaged(f"{url}{FEED}") from None
+    raise ConfigurationError(
+        f"{url}{FEED} has feed_version {version}, and this version of the provider reads {FEED_VERSION}: "
+        "upgrade it, or start a feed in another folder."
+    )
 
 
 def _damaged(path: str) -> DestinationError:
@@ -129,8 +131,8 @@ def read_runs(storage: FolderStorage, root: str, index: FeedIndex) -> list[tuple
         return []
     path = f"{root}{LEDGER_FOLDER}{index['runs_path']}"
     try:
-        return [(run, result) for run, result in loads_json(storage.read(path) or b"")]
-    except (TypeError, ValueError):
+        return msgspec.json.decode(storage.read(path) or b"", type=list[tuple[RunName, Any]])
+    except UNREADABLE:
         raise _damaged(path) from None
 
 

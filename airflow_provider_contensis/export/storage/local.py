@@ -47,7 +47,7 @@ class LocalStorage:
         """Return a file's content; None if there is no such file."""
         with translate_storage_errors(path):
             try:
-                return Path(path).read_bytes()
+                return _target(Path(path)).read_bytes()
             except FileNotFoundError:
                 return None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import shutil
 import sqlite3
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -115,6 +117,42 @@ def test_upserts_may_be_compressed(
         else zstandard.ZstdDecompressor().decompressobj().decompress(content)
     )
     assert len(lines.splitlines()) == 30
+
+
+def test_missing_library_is_reported_before_anything_is_asked(
+    export: Callable[..., ChangesSummary], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigurationError, match="compression zstd needs zstandard"):
+        export(compression="zstd")
+    assert sandbox.count() == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_change_set_does_not_depend_on_how_it_was_read(
+    export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path, tmp_path: Path, concurrency: int
+) -> None:
+    export()
+    shutil.copytree(feed, tmp_path / "before")
+    entries = [json.loads(entry)["sys"]["id"] for entry in catalogue.entries()]
+    for number, entry_id in enumerate(entries):
+        if number % 3 == 0:
+            catalogue.delete(entry_id)
+        elif number % 3 == 1:
+            catalogue.update(entry_id, {"title": "changed"})
+    files = []
+    for page_size in (2, 7, 100):
+        shutil.rmtree(feed)
+        shutil.copytree(tmp_path / "before", feed)
+        export(max_delete_share=None, page_size=page_size, max_concurrent_requests=concurrency)
+        folder, _ = manifests(feed)[-1]
+        lines = (folder / "deletes/article.jsonl").read_bytes().splitlines()
+        deleted = [json.loads(line) for line in lines]
+        files.append(
+            ((folder / "upserts/article.jsonl").read_bytes(), [each["sys"]["id"] for each in deleted])
+        )
+    assert files[0] == files[1] == files[2]
+    assert len(files[0][1]) == 10
 
 
 class TestRunAgain:
@@ -295,10 +333,21 @@ class TestLeftovers:
 class TestForeignFolder:
     def test_damaged_index_is_refused(self, export: Callable[..., ChangesSummary], feed: Path) -> None:
         export()
-        for damage in (b"{", b"[]", b'{"feed_version": 1}'):
+        index = feed_index(feed)
+        wrong: dict[str, Any] = {"source": [], "ledger": [{}], "runs": "x", "sequence": None, "latest": 3}
+        damages = [json.dumps({**index, name: value}).encode() for name, value in wrong.items()]
+        for damage in (b"{", b"[]", b"\xff", b'{"feed_version": 1}', *damages):
             (feed / "_feed.json").write_bytes(damage)
             with pytest.raises(DestinationError, match="is damaged"):
                 export()
+
+    def test_index_that_is_no_file_is_refused(
+        self, export: Callable[..., ChangesSummary], feed: Path
+    ) -> None:
+        feed.mkdir()
+        os.mkfifo(feed / "_feed.json")
+        with pytest.raises(DestinationError, match="not a regular file"):
+            export()
 
     def test_later_version_is_refused(self, export: Callable[..., ChangesSummary], feed: Path) -> None:
         export()
