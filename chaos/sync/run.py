@@ -26,6 +26,8 @@ from chaos.sync.world import World
 from tests.postgres import database
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
     from chaos.sync.consumer import ChangeSet
     from chaos.sync.scenario import Attempt, Scenario
@@ -95,7 +97,8 @@ def follow(scenario: Scenario, url: str | None = None) -> Outcome:
         Warnings(),
     ):
         folder = Path(temporary, "feed")
-        consumer = Consumer(folder) if reader is None else TableReader(reader)
+        marks = _marks(scenario.arguments)
+        consumer = Consumer(folder) if reader is None else TableReader(reader, marks=marks)
         history = _History(world, folder, url, consumer)
         try:
             for number, phase in enumerate(scenario.phases):
@@ -109,6 +112,11 @@ def follow(scenario: Scenario, url: str | None = None) -> Outcome:
     outcome.happened = world.happened + world.editors.made
     outcome.faults = world.mixture.injected
     return outcome
+
+
+def _marks(arguments: Mapping[str, Any]) -> bool:
+    """Return whether tables mark deleted rows; it is drawn with what only a feed has."""
+    return arguments.get("compression") is not None
 
 
 class _History:
@@ -205,8 +213,8 @@ class _History:
         scenario = self._world.scenario
         arguments: dict[str, Any] = {**scenario.arguments, "full_refresh": phase.is_full}
         if self._url is not None:
-            compression = arguments.pop("compression", None)
-            arguments["deletes"] = "mark" if compression else "delete"
+            arguments["deletes"] = "mark" if _marks(arguments) else "delete"
+            arguments.pop("compression", None)
         if not phase.is_guarded:
             arguments["max_delete_share"] = None
         service = Service.of(self._world.sandbox)

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _TIMEOUT_SECONDS = 60.0
-_HAS_MARKS = (
-    "SELECT FROM pg_attribute WHERE attrelid = format('contensis.%%I', %s::text)::regclass "
-    "AND attname = '_deleted_reason'"
-)
 _OWN = frozenset({"_contensis_sync", "_contensis_runs"})
 _BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '20ms'"
 # Deleted rows do not say why they left; absent is all that this reason asks for.
@@ -31,14 +27,16 @@ class TableReader:
     """Reads a copy, and holds what it says the service has.
 
     :param reader: a connection to the database.
+    :param marks: whether rows of deleted entries are marked.
     """
 
-    def __init__(self, reader: psycopg.Connection) -> None:
+    def __init__(self, reader: psycopg.Connection, *, marks: bool) -> None:
         self.held: dict[Key, bytes] = {}
         self.sequence = 0
         self._marked: set[Key] = set()
         self._content: bytes | None = None
         self._reader = reader
+        self._reason = "_deleted_reason" if marks else "NULL::text"
 
     @property
     def index(self) -> dict[str, Any] | None:
@@ -49,7 +47,7 @@ class TableReader:
     def content(self) -> bytes | None:
         """Return a digest of all that a reader sees now; None if there is no copy."""
         with suppress(psycopg.errors.LockNotAvailable):  # a column is being added: a reader waits
-            self._content = self._read(_content)
+            self._content = self._read(self._fingerprint)
         return self._content
 
     def check(self) -> None:
@@ -58,12 +56,12 @@ class TableReader:
     def leftovers(self) -> list[str]:
         """Return the names of relations that do not belong to the copy."""
         names = self._read(_relations)
-        tables = self._read(lambda reader: {table for _, table in _tables(reader)})
+        tables = self._read(lambda reader: {table for _, table in _tables(_syncs(reader))})
         return sorted(names - tables - _OWN)
 
     def catch_up(self) -> list[ChangeSet]:
         """Return what differs from what was read before, as one change set, or none."""
-        rows = self._read(_rows)
+        rows = self._read(lambda reader: self._rows(reader, _syncs(reader)))
         now = {key: entry for key, entry, reason, _ in rows if reason is None}
         reasons = {key: reason for key, _, reason, _ in rows if reason is not None}
         if missing := self._marked - now.keys() - reasons.keys():
@@ -84,7 +82,11 @@ class TableReader:
 
     def digests(self) -> dict[Key, bytes]:
         """Return what the ledger holds."""
-        return {key: digest for key, _, reason, digest in self._read(_rows) if reason is None}
+        return {
+            key: digest
+            for key, _, reason, digest in self._read(lambda reader: self._rows(reader, _syncs(reader)))
+            if reason is None
+        }
 
     def wait(self) -> None:
         """Wait until the server has noticed that a run is gone."""
@@ -94,6 +96,26 @@ class TableReader:
             if time.monotonic() > deadline:
                 raise TornFeedError("the session of a run that was killed does not end")
             time.sleep(0.005)
+
+    def _fingerprint(self, reader: psycopg.Connection) -> bytes | None:
+        syncs = _syncs(reader)
+        if not syncs:
+            return None
+        return hashlib.sha256(repr((syncs, sorted(self._rows(reader, syncs)))).encode()).digest()
+
+    def _rows(
+        self, reader: psycopg.Connection, syncs: Sequence[tuple[Any, ...]]
+    ) -> list[tuple[Key, bytes, str | None, bytes]]:
+        """Return the key, entry, reason to be marked and digest of all rows."""
+        found = []
+        for id_, table in _tables(syncs):
+            names = f"_language, _id, _entry::text, {self._reason}, _digest"
+            sql = f'SELECT {names} FROM contensis."{table}"'  # noqa: S608 - the copy's own names
+            found += [
+                (Key(id_, language, entry_id), entry.encode(), reason, digest)
+                for language, entry_id, entry, reason, digest in reader.execute(sql.encode())
+            ]
+        return found
 
     def _read(self, read: Callable[[psycopg.Connection], Any]) -> Any:
         try:
@@ -127,11 +149,13 @@ def before_each_statement(before: Callable[[], None]) -> Iterator[None]:
 
 
 def _syncs(reader: psycopg.Connection) -> list[tuple[Any, ...]]:
-    if "_contensis_sync" not in _relations(reader):
-        return []
+    """Return the state of the copy; nothing if there is none."""
     horizon = """to_char(horizon AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
     sql = f"SELECT {horizon}, runs, tables FROM contensis._contensis_sync"  # noqa: S608 - no input
-    return reader.execute(sql.encode()).fetchall()
+    try:
+        return reader.execute(sql.encode()).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []
 
 
 def _relations(reader: psycopg.Connection) -> set[str]:
@@ -139,30 +163,6 @@ def _relations(reader: psycopg.Connection) -> set[str]:
     return {name for (name,) in reader.execute(sql)}
 
 
-def _tables(reader: psycopg.Connection) -> list[tuple[str, str]]:
+def _tables(syncs: Sequence[tuple[Any, ...]]) -> list[tuple[str, str]]:
     """Return content types and their tables."""
-    return [(id_, table["table"]) for _, _, tables in _syncs(reader) for id_, table in tables.items()]
-
-
-def _rows(reader: psycopg.Connection) -> list[tuple[Key, bytes, str | None, bytes]]:
-    """Return the key, entry, reason to be marked and digest of all rows."""
-    found = []
-    for id_, table in _tables(reader):
-        marks = reader.execute(_HAS_MARKS, [table]).fetchall()
-        reason = "_deleted_reason" if marks else "NULL::text"
-        sql = f'SELECT _language, _id, _entry::text, {reason}, _digest FROM contensis."{table}"'  # noqa: S608 - the copy's own names
-        found += [
-            (Key(id_, language, entry_id), entry.encode(), why, digest)
-            for language, entry_id, entry, why, digest in reader.execute(sql.encode())
-        ]
-    return found
-
-
-def _content(reader: psycopg.Connection) -> bytes | None:
-    syncs = _syncs(reader)
-    if not syncs:
-        return None
-    digest = hashlib.sha256(repr(syncs).encode())
-    for row in sorted(_rows(reader), key=lambda row: row[0]):
-        digest.update(repr(row).encode())
-    return digest.digest()
+    return [(id_, table["table"]) for _, _, tables in syncs for id_, table in tables.items()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_contensis.exceptions import ConfigurationError, DestinationError, ExportError
-from airflow_provider_contensis.sandbox import synthetic_catalogue
+from airflow_provider_contensis.sandbox import Catalogue, synthetic_catalogue
 from tests.export.test_changes import LANGUAGES, ids, restore, several_types
 from tests.feeds import served
 from tests.postgres import DRIVERS
@@ -86,6 +86,15 @@ class TestFollowing:
         del copy.catalogue.content_types["kind0"]
         assert copy.run()["content_types"] == {"kind0": {"table": "kind0", "upserts": 0, "deletes": 12}}
         assert copy.rows("SELECT count(*) FROM contensis.kind0") == [(0,)]
+        assert copy.is_exact
+
+    def test_project_without_content_types_is_followed(self, copy_of: Callable[..., Copy]) -> None:
+        catalogue = several_types(6)
+        copy = copy_of(Catalogue(catalogue.project, []))
+        assert copy.run()["content_types"] == {}
+        copy.catalogue.content_types |= catalogue.content_types
+        copy.catalogue.add("kind0", {"title": "first"})
+        assert copy.run()["content_types"] == {"kind0": {"table": "kind0", "upserts": 1, "deletes": 0}}
         assert copy.is_exact
 
     def test_table_that_somebody_dropped_is_loaded_again(self, copy_of: Callable[..., Copy]) -> None:

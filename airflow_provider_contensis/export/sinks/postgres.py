@@ -104,7 +104,9 @@ class PostgresSink:
 
     def prepare(self) -> None:
         """Bring the tables up to date, as late as possible: from here on, other sessions may have to wait."""
-        if not self._is_snapshot:
+        if self._is_snapshot:
+            self._create_schema()  # also for a project without content types
+        else:
             for table in self._tables.all():
                 self._backfill(table)
         for table in self._tables.all():
@@ -131,11 +133,11 @@ class PostgresSink:
         if table.exists or table.name in self._created:
             return
         if not self._created:
-            self.create_schema()
+            self._create_schema()
         self._database.execute(self._tables.create(table))
         self._created.add(table.name)
 
-    def create_schema(self) -> None:
+    def _create_schema(self) -> None:
         """Create the schema, unless it exists: that takes fewer rights."""
         if not self._database.rows(
             "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", self._tables.schema
