@@ -20,8 +20,9 @@ from airflow_provider_contensis.exceptions import (
     InvalidResponseError,
     NotFoundError,
     PermissionDeniedError,
+    RateLimitedError,
 )
-from airflow_provider_contensis.export.diagnosis import hint
+from airflow_provider_contensis.export.diagnosis import add_hint, hint
 from airflow_provider_contensis.export.differences import window_of
 from airflow_provider_contensis.export.ledger import HeldSlice, Part
 from airflow_provider_contensis.export.temporary import temporary_database
@@ -210,6 +211,9 @@ class Confirmation:
             return True if error.detail and error.error_type else None
         except PermissionDeniedError:
             return None
+        except RateLimitedError as error:
+            add_hint(error, "concurrency")
+            raise
         part = Part(content_type_ids=(content_type_id,), languages=(language,))
         window = window_of(self._query, part, candidate.id)
         batch = self._search.page(window, 1).batch

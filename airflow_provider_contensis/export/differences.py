@@ -124,6 +124,7 @@ class Differences:
         queue = list(differences)
         page_size = self._search.limits.page_size
         while queue:
+            queue = self._count_emptied(queue)
             large: list[Difference] = []
             small: list[Difference] = []
             for each in queue:
@@ -134,6 +135,13 @@ class Differences:
                     yield Comparison(each.part, None)
             large += yield from self._read(small)
             queue = self._halve(large)
+
+    def _count_emptied(self, differences: Sequence[Difference]) -> list[Difference]:
+        """Count the parts that were found empty by inference: one wrong count would have emptied them."""
+        empty = {each for each in differences if each.is_inferred and not each.served}
+        counts = iter(self._search.counts([self._window(each.part) for each in differences if each in empty]))
+        counted = [each._replace(served=next(counts)) if each in empty else each for each in differences]
+        return [each for each in counted if each.held != each.served]
 
     def _parts(self) -> list[Part]:
         """Return parts that together hold everything there may be, and those for the digit."""

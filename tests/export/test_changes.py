@@ -268,6 +268,28 @@ class TestFollowing:
         assert next(counts) > number
         assert copy.sandbox.count() < 60
 
+    def test_half_that_a_wrong_count_empties_is_not_taken_for_gone(self, follow: Callable[..., Copy]) -> None:
+        copy = follow(synthetic_catalogue(60, body_bytes=40))
+        copy.run()
+        copy.catalogue.delete(ids(copy.catalogue, "article")[0])
+        halves: list[Request] = []
+
+        def miscount(request: Request) -> Response | None:
+            """Count all of the first half in its own first half, so that the other one seems to hold none."""
+            is_count = request.kind == "search" and json.loads(request.body)["pageSize"] == 1
+            if is_count and b'"lessThan"' in request.body:
+                halves.append(request)
+                if len(halves) == 2:
+                    return Response.json({**json.loads(request.answer().body), "totalCount": 29})
+            return None
+
+        copy.sandbox.faults = miscount
+        copy.sandbox.forget_requests()
+        assert copy.run(page_size=10, max_concurrent_requests=1)["deletes"] == 1
+        assert len(halves) > 2
+        assert copy.sandbox.count("entry") == 1
+        assert load(copy.folder).keys() == served(copy.catalogue).keys()
+
     def test_query_is_followed_and_nothing_else(self, follow: Callable[..., Copy]) -> None:
         query: dict[str, Any] = {"content_type_id": ["kind0", "kind1"], "language": "en-GB"}
         query["where"] = [{"field": "title", "exists": True}]
