@@ -308,9 +308,21 @@ class ContensisClient:
 
         :param where: search clauses as the API writes them.
         """
-        query = {"where": list(where), "pageIndex": 0, "pageSize": 1}
+        return self.count_entries_at(project_id, where, api=api)[0]
+
+    def count_entries_at(
+        self, project_id: str, where: Sequence[Clause], *, api: Api = "management"
+    ) -> tuple[int, datetime | None]:
+        """Return how many entry variations match, and the time of the service's clock when it answered.
+
+        :param where: search clauses as the API writes them.
+        :return: the number, and the time; None if the service does not say.
+        """
         return self.call(
-            "POST", _path(api, project_id, "entries", "search"), responses.total_count, json=query
+            "POST",
+            _path(api, project_id, "entries", "search"),
+            lambda response: (responses.total_count(response), responses.date(response)),
+            json={"where": list(where), "pageIndex": 0, "pageSize": 1},
         )
 
 

@@ -50,7 +50,7 @@ class Planner:
         with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
             listed = thread.submit(self._content_types)
             with explain_refusal(self._query.api):
-                languages = self._languages()
+                languages = self.languages()
             content_types = listed.result()
         ids = [content_type["id"] for content_type in content_types]
         log.info("Content types: %s; languages: %s", ", ".join(ids) or "none", ", ".join(languages))
@@ -94,7 +94,12 @@ class Planner:
             found.append(id_)
         return sorted(found)
 
-    def _languages(self) -> tuple[str, ...]:
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages that are asked for, as the project spells them.
+
+        :raises ConfigurationError: the project has no such language.
+        :raises ContensisError: the service could not be asked.
+        """
         project = self._client.get_project(self._project_id, api=self._query.api)
         supported: Any = project.get("supportedLanguages") or [project.get("primaryLanguage")]
         asked = self._query.languages

@@ -54,11 +54,17 @@ class WindowSearch:
         self._stopped: ForkSafeEvent | None = None
 
     def page(
-        self, window: Window, page_size: int | None = None, *, direction: Literal["asc", "desc"] = "asc"
+        self,
+        window: Window,
+        page_size: int | None = None,
+        *,
+        order_by: str = CREATED,
+        direction: Literal["asc", "desc"] = "asc",
     ) -> Page:
         """Return the first entries of a window, as many as a page holds.
 
         :param page_size: None for the limit.
+        :param order_by: the field that decides which are first.
         :param direction: `desc` for the last entries first.
         :raises IncompleteReadError: the page does not hold what the service says it does.
         :raises ContensisError: the service could not be asked.
@@ -68,7 +74,7 @@ class WindowSearch:
         query: dict[str, Any] = {
             "where": window.where,
             # Without an order the service sorts by relevance, anew for each request.
-            "orderBy": [{direction: CREATED}, {direction: "sys.id"}],
+            "orderBy": [{direction: order_by}, {direction: "sys.id"}],
             "pageIndex": 0,
         }
 
