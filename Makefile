@@ -18,7 +18,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads watch fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ kills-postgres: $(VENV)/.dev ## Kill runs of a copy in PostgreSQL at random mome
 
 threads: $(VENV)/.dev ## Call from 16 threads with tokens that expire after two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py
+
+watch: $(VENV)/.dev ## Watch a service with faults in a fifth of its responses (make watch DURATION=600)
+	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/provider/test_triggers.py -k under_faults
 
 fuzz: $(VENV)/.dev ## Try hostile input (make fuzz EXAMPLES=5000; SEED=7 for different input)
 	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest --quiet --show-capture=no tests/test_fuzz.py

@@ -97,6 +97,18 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "Contensis",
+                "python-modules": ["airflow_provider_contensis.sensors.entries"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Contensis",
+                "python-modules": ["airflow_provider_contensis.triggers.entries"],
+            }
+        ],
         "transfers": [
             {
                 "source-integration-name": "Contensis",

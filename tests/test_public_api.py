@@ -20,7 +20,9 @@ from airflow_provider_contensis.export import results
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
 from airflow_provider_contensis.operators import changes, content_types, entries
+from airflow_provider_contensis.sensors import entries as sensors
 from airflow_provider_contensis.transfers import contensis_to_postgres
+from airflow_provider_contensis.triggers import entries as triggers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,8 @@ PUBLIC_MODULES: tuple[ModuleType, ...] = (
     content_types,
     contensis_to_postgres,
     entries,
+    sensors,
+    triggers,
     exceptions,
     sandbox,
 )

@@ -128,6 +128,22 @@ def number(minimum: int, maximum: int) -> Parser:
     return lambda argument, value: whole_number(argument, value, minimum, maximum)
 
 
+def seconds(argument: str, value: object, maximum: float = 86_400) -> float:
+    """Return a time in seconds, above 0.
+
+    :raises ConfigurationError: the value is not one.
+    """
+    try:
+        number = float(as_text(value))
+    except ValueError:
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number <= maximum:
+        raise ConfigurationError(
+            f"{argument} must be a number of seconds above 0, up to {maximum:,}, not {show(value)}."
+        )
+    return number
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that suggests the most similar known name; empty if none is similar."""
     similar = get_close_matches(name, list(known), n=1)

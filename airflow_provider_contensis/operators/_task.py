@@ -68,9 +68,32 @@ def materialize(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value
 
 
+def plain(value: Any) -> Any:
+    """Return an argument as JSON has it: the same at each parse, and after a way through a database."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
 def path_text(destination: Any) -> Any:
     """Return a path as text, so that Airflow renders the templates in it; anything else as it is."""
     return str(destination) if isinstance(destination, PathLike) else destination
+
+
+def refuse_deferrable(arguments: dict[str, Any]) -> None:
+    """Take `deferrable` out of an export's arguments; refuse it, as it would do nothing.
+
+    :raises ConfigurationError: says what to use instead.
+    """
+    if arguments.pop("deferrable", False):
+        raise ConfigurationError(
+            "deferrable=True is not available for exports: the task itself reads and writes, so there is "
+            "nothing to wait for in the triggerer. To wait for entries first, use ContensisEntriesSensor."
+        )
 
 
 def hook_for(contensis_conn_id: object, project_id: object) -> ContensisHook:

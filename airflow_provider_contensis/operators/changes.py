@@ -29,6 +29,7 @@ from airflow_provider_contensis.operators._task import (
     path_text,
     push_link,
     record_asset_extra,
+    refuse_deferrable,
     run_name_of,
 )
 
@@ -118,6 +119,7 @@ class ContensisExportChangesOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         self._refused = take(kwargs, VIEW_ARGUMENTS)
+        refuse_deferrable(kwargs)
         super().__init__(**kwargs)
         self.destination = path_text(destination)
         self.contensis_conn_id = contensis_conn_id

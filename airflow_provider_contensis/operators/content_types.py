@@ -19,6 +19,7 @@ from airflow_provider_contensis.operators._task import (
     is_unmapped,
     owner_of,
     path_text,
+    refuse_deferrable,
     storage_for,
 )
 
@@ -79,6 +80,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
         api: Api | str = "management",
         **kwargs: Any,
     ) -> None:
+        refuse_deferrable(kwargs)
         super().__init__(**kwargs)
         self.destination = path_text(destination)
         self.destination_conn_id = destination_conn_id

@@ -26,6 +26,7 @@ from airflow_provider_contensis.operators._task import (
     path_text,
     push_link,
     record_asset_extra,
+    refuse_deferrable,
     storage_for,
 )
 
@@ -140,6 +141,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         start_over: bool | str = False,
         **kwargs: Any,
     ) -> None:
+        refuse_deferrable(kwargs)
         super().__init__(**kwargs)
         self.destination = path_text(destination)
         self.destination_conn_id = destination_conn_id

@@ -31,6 +31,7 @@ from airflow_provider_contensis.operators._task import (
     owner_of,
     push_link,
     record_asset_extra,
+    refuse_deferrable,
     run_name_of,
 )
 
@@ -127,6 +128,7 @@ class ContensisToPostgresOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         self._refused = take(kwargs, VIEW_ARGUMENTS)
+        refuse_deferrable(kwargs)
         super().__init__(**kwargs)
         self.postgres_conn_id = postgres_conn_id
         self.schema = schema
