@@ -12,13 +12,14 @@ DESTINATION ?= feed
 PROCESSES ?= $(shell $(PYTHON) -c "import os; print(3 * os.cpu_count() // 2)")
 EXAMPLES ?= 5000
 DURATION ?= 60
+PUBLISHES ?= 5
 BIN = $(VENV)/bin
 # Tests and the demo start Airflow dozens of times: let none of them compile it.
 export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check hooks test-ui chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads watch fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow check hooks test-ui test-cluster chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads watch fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +47,9 @@ chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chao
 
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
+
+test-cluster: $(VENV)/.cluster ## Publish in front of a real cluster: Celery, PostgreSQL, two workers (PUBLISHES=20 for more)
+	PUBLISHES=$(PUBLISHES) $(BIN)/python -m pytest tests/cluster
 
 chromium:
 	@command -v $(CHROMIUM) >/dev/null || { echo "Chromium is missing: install the package chromium, or set its command with make test-ui CHROMIUM=..." >&2; exit 1; }
@@ -110,6 +114,10 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint --editable '.[parquet,postgres,sandbox,zstd]'
+	@touch $@
+
+$(VENV)/.cluster: $(VENV)/.dev pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

@@ -1,4 +1,4 @@
-"""A whole Airflow on this machine: API server, scheduler, DAG processor and worker processes of their own."""
+"""A whole Airflow on this machine, each component a process of its own."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 _PATIENCE = 180.0
+_COMPONENTS: Mapping[str, Sequence[str]] = {
+    name: (name,) for name in ("api-server", "scheduler", "dag-processor")
+}
 
 
 class Deployment:
@@ -32,6 +35,7 @@ class Deployment:
     :param database: an empty Airflow database to start from; None to migrate a new one.
     :param connection: the default Contensis connection, as JSON; None for none.
     :param environment: more environment variables for all components.
+    :param components: the command of each component, by name.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Deployment:
         database: Path | None = None,
         connection: str | None = None,
         environment: Mapping[str, str] | None = None,
+        components: Mapping[str, Sequence[str]] = _COMPONENTS,
     ) -> None:
         self.home = folder / "airflow"
         self.dags = self.home / "dags"
@@ -73,16 +78,19 @@ class Deployment:
             **({} if connection is None else {"AIRFLOW_CONN_CONTENSIS_DEFAULT": connection}),
             **(environment or {}),
         }
-        self._running = ExitStack()
+        self._components = components
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        with self._running:
+        try:
             if not self._is_migrated:
                 self._airflow("db", "migrate").wait()
-            for component in ("api-server", "scheduler", "dag-processor"):
-                self._running.callback(_end, self._airflow(component))
-            self._wait_until(lambda: bool(self._get("/api/v2/version")), "the API server answers")
-            self._running = self._running.pop_all()
+            for component in self._components:
+                self.start(component)
+            self.wait_until(lambda: bool(self._get("/api/v2/version")), "the API server answers")
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(
@@ -92,11 +100,22 @@ class Deployment:
 
     def end(self) -> None:
         """End all components, which flushes what they wrote; nothing happens if they have ended."""
-        self._running.close()
+        _end(self._processes.values())
+        self._processes.clear()
+
+    def start(self, component: str) -> None:
+        """Start a component."""
+        self._processes[component] = self._airflow(*self._components[component], name=component)
+
+    def kill(self, component: str) -> None:
+        """Kill a component and all that it started, as a machine that fails would."""
+        process = self._processes.pop(component)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def wait_for(self, dag_id: str) -> None:
         """Wait until a DAG is parsed."""
-        self._wait_until(lambda: self._get(f"/api/v2/dags/{dag_id}") is not None, f"{dag_id} is parsed")
+        self.wait_until(lambda: self._get(f"/api/v2/dags/{dag_id}") is not None, f"{dag_id} is parsed")
 
     def run(self, dag_id: str) -> str:
         """Trigger a DAG and return the state in which its run ends."""
@@ -110,8 +129,23 @@ class Deployment:
             states.append(run["state"] if run else "unknown")
             return states[-1] in {"success", "failed"}
 
-        self._wait_until(ended, f"{dag_id} ends")
+        self.wait_until(ended, f"{dag_id} ends")
         return states[-1]
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG, the oldest first."""
+        found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
+        return sorted(found, key=lambda run: run["run_after"])
+
+    def asset_events(self) -> list[dict[str, Any]]:
+        """Return the events of all assets, the oldest first."""
+        found = self._call("GET", "/api/v2/assets/events?limit=100")["asset_events"]
+        return sorted(found, key=lambda event: event["timestamp"])
+
+    def logs(self) -> str:
+        """Return all that was logged: by the components, and in files."""
+        paths = [*self.home.glob("*.out"), *self.home.glob("logs/**/*.log")]
+        return "\n".join(path.read_text(errors="replace") for path in paths)
 
     def extra_links(self, dag_id: str, task_id: str) -> dict[str, str]:
         """Return the links that the UI shows of a task in the only run of its DAG."""
@@ -125,8 +159,8 @@ class Deployment:
         logs = self.home.glob(f"logs/dag_id={dag_id}/**/task_id={task_id}/*.log")
         return "\n".join(path.read_text() for path in logs)
 
-    def _airflow(self, *command: str) -> subprocess.Popen[bytes]:
-        with (self.home / f"{command[0]}.out").open("wb") as out:
+    def _airflow(self, *command: str, name: str | None = None) -> subprocess.Popen[bytes]:
+        with (self.home / f"{name or command[0]}.out").open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
                 env=self._environment,
@@ -149,7 +183,11 @@ class Deployment:
         with urlopen(Request(f"{self.url}{path}", data, headers, method=method)) as answer:
             return json.load(answer)
 
-    def _wait_until(self, condition: Any, what: str) -> None:
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until a condition holds.
+
+        :raises TimeoutError: it takes too long; shows what the components printed last.
+        """
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > deadline:
@@ -158,14 +196,16 @@ class Deployment:
             time.sleep(0.5)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a component and all that it started: they share its process group."""
+def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End components and all that they started: what a component starts is in its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+        deadline = time.monotonic() + 10
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _free_port() -> int:

