@@ -25,7 +25,7 @@ from airflow_provider_contensis.export.deletions import (
     check_deletions,
 )
 from airflow_provider_contensis.export.diagnosis import explain_refusal
-from airflow_provider_contensis.export.differences import Differences, window_of
+from airflow_provider_contensis.export.differences import Differences
 from airflow_provider_contensis.export.ledger import HeldSlice, Part, holdings
 from airflow_provider_contensis.export.model import HEX_DIGITS
 from airflow_provider_contensis.export.search import WindowSearch
@@ -223,7 +223,7 @@ class Follower:
         types = self._query.content_type_ids
         part = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
         mark = f"sys.version.{'published' if self._query.change_mark == 'published' else 'modified'}"
-        window = window_of(self._query, part)
+        window = part.window(self._query)
         window = replace(window, query=(*window.query, {"field": mark, "exists": False}))
         search = WindowSearch(self._client, self._project_id, self._query, self._options)
         unmarked = search.page(window, 1).total

@@ -23,7 +23,6 @@ from airflow_provider_contensis.exceptions import (
     RateLimitedError,
 )
 from airflow_provider_contensis.export.diagnosis import add_hint, hint
-from airflow_provider_contensis.export.differences import window_of
 from airflow_provider_contensis.export.ledger import HeldSlice, Part
 from airflow_provider_contensis.export.temporary import temporary_database
 from airflow_provider_contensis.export.times import query_millisecond
@@ -215,7 +214,7 @@ class Confirmation:
             add_hint(error, "concurrency")
             raise
         part = Part(content_type_ids=(content_type_id,), languages=(language,))
-        window = window_of(self._query, part, candidate.id)
+        window = part.window(self._query, candidate.id)
         batch = self._search.page(window, 1).batch
         if not batch.entries:
             batch = self._search.page(window, 1).batch

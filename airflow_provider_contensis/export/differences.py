@@ -18,17 +18,16 @@ from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_contensis.exceptions import APIError, ExportError
-from airflow_provider_contensis.export.ledger import Part, moment_of
+from airflow_provider_contensis.export.ledger import Part
 from airflow_provider_contensis.export.model import HEX_DIGITS, MAX_COUNT, MAX_PREFIX
 from airflow_provider_contensis.export.search import REFUSED
-from airflow_provider_contensis.export.times import query_millisecond
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_contensis.export.batch import Batch
     from airflow_provider_contensis.export.ledger import HeldSlice, Ledger
-    from airflow_provider_contensis.export.model import EntryQuery, Window
+    from airflow_provider_contensis.export.model import EntryQuery
     from airflow_provider_contensis.export.search import WindowSearch
 
 PART_ENTRIES = 5_000  # half of what a count can be trusted for (docs/contensis-api.md, "Paging")
@@ -114,7 +113,7 @@ class Differences:
             return
         whole = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
         try:
-            self._search.page(self._window(replace(whole, only_drafts=True)), 1)
+            self._search.page(replace(whole, only_drafts=True).window(self._query), 1)
         except APIError as error:
             if error.status_code not in REFUSED:  # nothing else of published entries needs `exists`
                 raise
@@ -139,7 +138,9 @@ class Differences:
     def _count_emptied(self, differences: Sequence[Difference]) -> list[Difference]:
         """Count the parts that were found empty by inference: one wrong count would have emptied them."""
         empty = {each for each in differences if each.is_inferred and not each.served}
-        counts = iter(self._search.counts([self._window(each.part) for each in differences if each in empty]))
+        counts = iter(
+            self._search.counts([each.part.window(self._query) for each in differences if each in empty])
+        )
         counted = [each._replace(served=next(counts)) if each in empty else each for each in differences]
         return [each for each in counted if each.held != each.served]
 
@@ -199,11 +200,8 @@ class Differences:
             parts += _ranges(replace(whole, id_prefix=self._digit), cuts[:: len(HEX_DIGITS)])
         return parts
 
-    def _window(self, part: Part) -> Window:
-        return window_of(self._query, part)
-
     def _count(self, parts: Sequence[Part]) -> list[Difference]:
-        served = self._search.counts([self._window(part) for part in parts])
+        served = self._search.counts([part.window(self._query) for part in parts])
         return self._differing(parts, served)
 
     def _differing(self, parts: Sequence[Part], served: Sequence[int]) -> list[Difference]:
@@ -219,7 +217,7 @@ class Differences:
         # The last one holds the rest, unless a count stopped at its limit, or was inferred itself: one wrong
         # count would be handed on from half to half.
         asked = [parts if each.is_inferred or each.served >= MAX_COUNT else parts[:-1] for each, parts in cut]
-        counts = iter(self._search.counts([self._window(part) for parts in asked for part in parts]))
+        counts = iter(self._search.counts([part.window(self._query) for parts in asked for part in parts]))
         halves: list[Difference] = []
         for (each, parts), counted in zip(cut, asked, strict=True):
             served = [next(counts) for _ in counted]
@@ -253,8 +251,8 @@ class Differences:
             return parts if part.is_bounded else [*parts, replace(part, is_undated=True)]
         if part.other_ids or len(part.id_prefix) >= MAX_PREFIX:
             raise ExportError(
-                f"{self._window(part)}: more entries than fit on a page share a created time and the start "
-                "of their id. Set a larger page_size."
+                f"{part.window(self._query)}: more entries than fit on a page share a created time and the "
+                "start of their id. Set a larger page_size."
             )
         prefixes = [replace(part, id_prefix=part.id_prefix + digit) for digit in HEX_DIGITS]
         return [*prefixes, replace(part, other_ids=True)]
@@ -284,41 +282,13 @@ class Differences:
         remaining = iter(differences)
         with self._search.threads() as executor:
             while some := list(islice(remaining, self._search.concurrency)):
-                pages = executor.map(lambda each: self._search.confirmed(self._window(each.part)), some)
+                pages = executor.map(lambda each: self._search.confirmed(each.part.window(self._query)), some)
                 for each, page in zip(some, pages, strict=True):
                     if page.is_all:
                         yield Comparison(each.part, page.batch)
                     else:
                         too_large.append(Difference(each.part, each.held, page.total))
         return too_large
-
-
-def window_of(query: EntryQuery, part: Part, entry_id: str | None = None) -> Window:
-    """Return the window in which a search finds a part of what a query asks for.
-
-    :param entry_id: the only entry to ask for; None for all.
-    """
-    types = part.content_type_ids
-    window = query.window(
-        () if part.is_rest else types,
-        part.languages,
-        unlisted=part.is_rest,
-        listed=types if part.is_rest else (),
-    )
-    clauses = list(window.query)
-    if part.only_drafts:
-        clauses.append({"field": "sys.version.published", "exists": False})
-    if entry_id is not None:
-        clauses.append({"field": "sys.id", "equalTo": entry_id})
-    return replace(
-        window,
-        query=tuple(clauses),
-        created_from=_operand(part.created_from),
-        created_to=_operand(part.created_to),
-        undated=part.is_undated,
-        id_prefix=part.id_prefix,
-        other_ids=part.other_ids,
-    )
 
 
 def _groups(held: Mapping[HeldSlice, int], size: int) -> Iterator[list[HeldSlice]]:
@@ -348,7 +318,3 @@ def _ranges(part: Part, cuts: Sequence[int]) -> list[Part]:
         return [part]
     edges = [None, *cuts, None]
     return [replace(part, created_from=begin, created_to=end) for begin, end in pairwise(edges)]
-
-
-def _operand(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else query_millisecond(moment_of(milliseconds))

@@ -7,7 +7,7 @@ its own business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from airflow_provider_contensis.export import lone_surrogates
-from airflow_provider_contensis.export.times import as_datetime
+from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 from airflow_provider_contensis.utils.json import OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_contensis.export.batch import EntryMeta
+    from airflow_provider_contensis.export.model import EntryQuery, Window
 
 DIGEST_BYTES = 8
 
@@ -92,6 +93,33 @@ class Part:
         """Whether it is all entries of its content types and languages."""
         return not (self.is_bounded or self.id_prefix or self.other_ids or self.only_drafts)
 
+    def window(self, query: EntryQuery, entry_id: str | None = None) -> Window:
+        """Return the window in which a search finds what a query asks for in this part.
+
+        :param entry_id: the only entry to ask for; None for all.
+        """
+        types = self.content_type_ids
+        window = query.window(
+            () if self.is_rest else types,
+            self.languages,
+            unlisted=self.is_rest,
+            listed=types if self.is_rest else (),
+        )
+        clauses = list(window.query)
+        if self.only_drafts:
+            clauses.append({"field": "sys.version.published", "exists": False})
+        if entry_id is not None:
+            clauses.append({"field": "sys.id", "equalTo": entry_id})
+        return replace(
+            window,
+            query=tuple(clauses),
+            created_from=_operand(self.created_from),
+            created_to=_operand(self.created_to),
+            undated=self.is_undated,
+            id_prefix=self.id_prefix,
+            other_ids=self.other_ids,
+        )
+
     def has_slice(self, held: HeldSlice) -> bool:
         """Return whether it has entries of a slice."""
         named = held.content_type_id in self.content_type_ids
@@ -132,6 +160,10 @@ def milliseconds(created: str | None) -> int | None:
 def moment_of(milliseconds: int) -> datetime:
     """Return the time of a number of milliseconds since 1970."""
     return _EPOCH + milliseconds * _MILLISECOND
+
+
+def _operand(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else query_millisecond(moment_of(milliseconds))
 
 
 def holdings(entries: Sequence[msgspec.Raw], metas: Sequence[EntryMeta]) -> list[Held]:
