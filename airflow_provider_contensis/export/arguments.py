@@ -7,6 +7,7 @@ and `None` are not given, a number can be a name, and JSON or the `repr` of a li
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -21,6 +22,8 @@ Parser = Callable[[str, Any], Any]
 # A native template makes a number of an id of digits.
 _NAMES = (str, int, float)
 _QUOTES = ('"', "'")
+# As Airflow allows for the id of a connection; without a colon, or a login with a password would be one.
+_NAME = re.compile(r"[\w#!()./\\-]+")
 
 
 def parse(arguments: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
@@ -74,10 +77,9 @@ def optional_name(argument: str, value: object) -> str | None:
     """
     if (value := given(value)) is None:
         return None
-    if not isinstance(value, _NAMES):
-        raise ConfigurationError(f"{argument} must be a name, not {show(value)}.")
-    if "://" in as_text(value):  # not shown: the URI of a connection holds its password
-        raise ConfigurationError(f"{argument} must be a name, not a URL.")
+    # Not shown: a connection written as a URI or as JSON holds its password.
+    if not isinstance(value, _NAMES) or not _NAME.fullmatch(as_text(value)):
+        raise ConfigurationError(f"{argument} must be a name of letters, digits and . _ - / only.")
     return as_text(value)
 
 

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 from airflow_provider_contensis import connection_form
 from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError, InvalidResponseError
+from airflow_provider_contensis.export.arguments import optional_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,7 +75,8 @@ class ContensisHook(BaseHook):
 
         :raises ConfigurationError: names the field to correct.
         """
-        settings = ConnectionSettings.from_connection(self.get_connection(self.contensis_conn_id))
+        conn_id = optional_name("contensis_conn_id", self.contensis_conn_id) or self.default_conn_name
+        settings = ConnectionSettings.from_connection(self.get_connection(conn_id))
         for secret in settings.secrets:
             # Airflow masks the shared secret only with the spaces pasted around it, and no other secret.
             mask_secret(secret)

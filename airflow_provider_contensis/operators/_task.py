@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 from airflow_provider_contensis.export.arguments import optional_name
+from airflow_provider_contensis.export.destination import path_text as path_text
 from airflow_provider_contensis.export.destination import show_destination
 from airflow_provider_contensis.links.contensis import URL_KEY
 
@@ -77,11 +78,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [plain(item) for item in value]
     return value
-
-
-def path_text(destination: Any) -> Any:
-    """Return a path as text, so that Airflow renders the templates in it; anything else as it is."""
-    return str(destination) if isinstance(destination, PathLike) else destination
 
 
 def refuse_deferrable(arguments: dict[str, Any]) -> None:
@@ -245,7 +241,7 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
             f"Airflow has no filesystem for destination {show_destination(url)}. Install the provider for "
             f"{scheme}://{way_out}, and restart Airflow."
         ) from error
-    return ObjectStorage(filesystem), f"{path.path.rstrip('/')}{'/' if url.endswith('/') else ''}"
+    return ObjectStorage(filesystem), path.path.rstrip("/") + url[len(url.rstrip("/")) :]
 
 
 def record_asset_extra(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:

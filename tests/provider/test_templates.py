@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
+from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.export.arguments import optional_name
 from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.postgres_request import PostgresRequest
 from airflow_provider_contensis.export.request import ExportRequest
+from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
@@ -283,5 +286,35 @@ def test_connections_and_project_may_be_numbers_or_not_given(
             export(project_id="{{ number }}")
         with pytest.raises(AirflowFailException, match="2024"):
             export(contensis_conn_id="{{ number }}")
-        with pytest.raises(AirflowFailException, match="contensis_conn_id must be a name, not a URL.$"):
-            export(contensis_conn_id="contensis://an-id:a-secret@example")
+
+
+@pytest.mark.parametrize("argument", ["contensis_conn_id", "destination_conn_id", "project_id"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "contensis://an-id:a-secret@example",
+        "contensis:/an-id:a-secret@example",
+        "an-id:a-secret@example",
+        "an-id:a-secret",
+        '{"conn_type": "contensis", "password": "a-secret"}',
+        {"conn_type": "contensis", "password": "a-secret"},
+        ["a-secret"],
+        b"a-secret",
+        "password=a-secret",
+    ],
+)
+def test_name_that_may_hold_a_secret_is_refused_without_being_shown(argument: str, value: Any) -> None:
+    problem = f"^{argument} must be a name of letters, digits and . _ - / only.$"
+    with pytest.raises(ConfigurationError, match=problem):
+        optional_name(argument, value)
+
+
+@pytest.mark.parametrize("connection", ['{"password": "a-secret"}', "an-id:a-secret@example"])
+def test_connection_that_is_no_name_is_refused_without_being_shown(connection: str, tmp_path: Path) -> None:
+    operator = ContensisExportEntriesOperator(
+        task_id="export", destination=f"{tmp_path}/x.jsonl", contensis_conn_id=connection
+    )
+    with pytest.raises(AirflowFailException, match="^contensis_conn_id must be a name of letters"):
+        operator.execute({})
+    with pytest.raises(ConfigurationError, match="^contensis_conn_id must be a name of letters"):
+        ContensisHook(connection).settings  # noqa: B018 - reading it is what fails
