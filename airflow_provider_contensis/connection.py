@@ -7,13 +7,11 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow_provider_contensis.api.environment import HOST_FIELD, root_url
+from airflow_provider_contensis.api.environment import HOST_FIELD, root_url, secrets_of
 from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.json import loads_json
-from airflow_provider_contensis.utils.text import long_enough_to_hide, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +35,7 @@ _OWN_HEADERS = {
     "host",
     "transfer-encoding",
 }
+_FIELD_NAME = re.compile(r"[\w. -]{1,60}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
 
 
@@ -76,8 +75,7 @@ class ConnectionSettings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values to mask in logs: the shared secret, the passwords of proxies, and headers."""
-        passwords = filter(None, map(_password, self.proxies.values()))
-        return (self.client_secret, *passwords, *long_enough_to_hide(self.headers.values()))
+        return (self.client_secret, *secrets_of(self.proxies, self.headers))
 
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
@@ -110,13 +108,6 @@ class ConnectionSettings:
         )
 
 
-def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
-
-
 def _extra(connection: Connection) -> dict[str, Any]:
     try:
         text = _text("extra", connection.extra)
@@ -137,7 +128,12 @@ def _extra(connection: Connection) -> dict[str, Any]:
 
 
 def _unknown(extra: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(sorted(set(extra).difference(KNOWN_FIELDS)))
+    # What is no name is not shown: it may be a setting with a secret.
+    return tuple(
+        sorted(
+            {name if _FIELD_NAME.fullmatch(name) else "***" for name in set(extra).difference(KNOWN_FIELDS)}
+        )
+    )
 
 
 def _text(field: str, value: object) -> str | None:
@@ -198,8 +194,13 @@ def _headers(value: object) -> Mapping[str, str]:
         )
     headers = {str(name).strip(): str(text).strip() for name, text in headers.items()}
     for name, text in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not text.isprintable() or not text.isascii():
-            raise ConfigurationError(f"The extra field 'headers' contains an invalid header: {show(name)}.")
+        if not _HEADER_NAME.fullmatch(name):  # not shown: it may be a whole header, with a secret
+            raise ConfigurationError(
+                "The extra field 'headers' contains an invalid name: write each header like "
+                '{"X-Gateway-Key": "a-key"}.'
+            )
+        if not text.isprintable() or not text.isascii():
+            raise ConfigurationError(f"The extra field 'headers' contains an invalid value of {name}.")
         if name.lower() in _OWN_HEADERS:
             raise ConfigurationError(
                 f"The extra field 'headers' must not set {name}: each request sets its own."

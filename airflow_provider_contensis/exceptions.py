@@ -55,7 +55,8 @@ __all__ = [
     "ValidationError",
 ]
 
-RETRYABLE_STATUS_CODES = frozenset({408, 429, 500, 502, 503, 504})
+# 520 to 530 are those of gateways; 501 and 505 are final.
+RETRYABLE_STATUS_CODES = frozenset({408, 429, 500, 502, 503, 504, *range(520, 531)})
 
 
 class ContensisError(Exception):

@@ -10,12 +10,12 @@ from weakref import WeakSet
 from airflow_provider_contensis.api import responses
 from airflow_provider_contensis.api.auth import SHARED_TOKENS, ContensisAuth, TokenCache, TokenSource
 from airflow_provider_contensis.api.buffers import Body, BufferPool
+from airflow_provider_contensis.api.environment import secrets_of
 from airflow_provider_contensis.api.fork import ForkSafeEvent
 from airflow_provider_contensis.api.pause import Pause
 from airflow_provider_contensis.api.retry import RetryPolicy
-from airflow_provider_contensis.api.transport import ContensisSession, exchange
+from airflow_provider_contensis.api.transport import ContensisSession, check_call, exchange
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
-from airflow_provider_contensis.utils.text import long_enough_to_hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ class ContensisClient:
     ) -> None:
         self.root_url = credentials.root_url
         self.client_id = credentials.client_id
-        self._secrets = (credentials.client_secret, *long_enough_to_hide((headers or {}).values()))
+        self._secrets = (credentials.client_secret, *secrets_of(proxies, headers))
         self.scopes = credentials.scopes
         self._retry = retry or RetryPolicy()
         self._closed = ForkSafeEvent()
@@ -143,6 +143,7 @@ class ContensisClient:
 
         :param parse: takes the answer; if it raises `InvalidResponseError`, the call has failed.
         """
+        check_call(method, path, kwargs.get("headers"))
         method = method.upper()
         what = f"{method} {path}"
 
@@ -322,7 +323,7 @@ class ContensisClient:
             "POST",
             _path(api, project_id, "entries", "search"),
             lambda response: (responses.total_count(response), responses.date(response)),
-            json={"where": list(where), "pageIndex": 0, "pageSize": 1},
+            json={"where": list(where or ()), "pageIndex": 0, "pageSize": 1},
         )
 
 

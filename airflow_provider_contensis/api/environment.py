@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies
 
 from airflow_provider_contensis.exceptions import ConfigurationError
-from airflow_provider_contensis.utils.text import as_text
+from airflow_provider_contensis.utils.text import as_text, long_enough_to_hide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOST_FIELD = "Contensis URL or alias"
 # ASCII only, or a long s (U+017F) would match an s.
@@ -59,6 +65,22 @@ def origin(url: str) -> tuple[str, str, int | None]:
     """Return the scheme, host and port of a URL."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def secrets_of(proxies: Mapping[str, str] | None, headers: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Return what an answer may repeat of proxies, those of the environment included, and of headers."""
+    urls = [*(proxies or {}).values(), *getproxies().values()]
+    found = []
+    for url in urls:
+        try:
+            parts = urlsplit(url if "://" in url else f"//{url}")
+        except ValueError:
+            continue
+        if parts.password:
+            login = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+            basic = b64encode(login.encode(errors="surrogateescape")).decode()
+            found += [parts.password, unquote(parts.password), basic]
+    return (*dict.fromkeys(found), *long_enough_to_hide((headers or {}).values()))
 
 
 def _is_alias(text: str) -> bool:

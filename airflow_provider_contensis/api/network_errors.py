@@ -68,6 +68,12 @@ def translate(error: Exception, *, host: str, timeout: float) -> ContensisError:
         return HostUnreachableError(f"The connection to {host} broke.")
     if isinstance(error, OSError) and "CA certificate" in text:
         return ConfigurationError("The connection's extra 'verify' names a CA file that does not exist.")
+    if isinstance(error, requests.exceptions.InvalidHeader) and not caused_by(
+        urllib3.exceptions.InvalidHeader
+    ):
+        return ConfigurationError(
+            f"The call to {host} has an invalid header: names and values are text without line breaks."
+        )
     if isinstance(error, requests.exceptions.InvalidHeader):
         return InvalidResponseError(f"{host} sent an answer with invalid headers.")
     if isinstance(error, TypeError | requests.exceptions.InvalidJSONError):

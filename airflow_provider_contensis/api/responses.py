@@ -14,6 +14,7 @@ from urllib.parse import quote
 from airflow_provider_contensis.api.claims import granted_scopes
 from airflow_provider_contensis.api.retry import parse_retry_after
 from airflow_provider_contensis.exceptions import (
+    RETRYABLE_STATUS_CODES,
     APIError,
     ConflictError,
     InvalidResponseError,
@@ -66,7 +67,7 @@ def api_error(response: requests.Response, what: str, *, secrets: Sequence[str])
     wait = retry_after(response)
     message = f"{what} was answered with status {status}: {_advice(response, wait)}"
     if detail:
-        message += f" Contensis says: {detail}"
+        message += f" {'The answer' if _foreign(response) else 'Contensis'} says: {detail}"
     if problems := _problems(body.get("data")):
         message += f" ({problems})"
     if log_id:
@@ -141,10 +142,10 @@ def _problems(data: Any) -> str:
 
 def _advice(response: requests.Response, wait: float | None) -> str:
     status = response.status_code
-    page = foreign_page(response)
-    if page and status in REFUSALS:
+    is_final = 400 <= status < 500 and status not in RETRYABLE_STATUS_CODES
+    if (foreign := _foreign(response)) and (is_final or status in REFUSALS):
         return (
-            f"the answer is {page}, so a firewall or another gateway between Airflow and Contensis has "
+            f"the answer is {foreign}, so a firewall or another gateway between Airflow and Contensis has "
             "refused the call. Ask its administrator to allow this worker's calls; if it expects a header, "
             "add that to the connection's extra 'headers'."
         )
@@ -168,6 +169,16 @@ def _advice(response: requests.Response, wait: float | None) -> str:
         asked = "" if wait is None else f" It asks to wait {duration(wait)}."
         return f"too many calls.{asked}"
     return "the service failed." if status >= 500 else "the service does not accept the request."
+
+
+def _foreign(response: requests.Response) -> str | None:
+    """Return what an answer is instead of an error of Contensis; None if it may be one."""
+    if (page := foreign_page(response)) or response.status_code != 403 or response.request.method == "HEAD":
+        return page
+    if not response.content.strip():
+        return "empty"
+    body = json_object_or_none(response) or {}
+    return None if "logid" in map(str.lower, body) else "JSON that Contensis does not send"
 
 
 def _missing_scope(response: requests.Response) -> str | None:
@@ -261,8 +272,7 @@ def _value(response: requests.Response) -> Any:
             return value
         found = "the access token that was sent"
     except (ValueError, RecursionError):
-        kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
-        found = f"{_without([token], kind)} instead of JSON"
+        found = f"{foreign_page(response) or 'nothing'} instead of JSON"
     raise InvalidResponseError(
         f"{_call(response)} was answered with {found}. Something other than Contensis may have answered."
     )

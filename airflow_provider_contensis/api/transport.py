@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -26,13 +27,12 @@ from airflow_provider_contensis.api.responses import retry_after
 from airflow_provider_contensis.api.retry import DEFAULT_RETRY_SECONDS
 from airflow_provider_contensis.exceptions import (
     RETRYABLE_STATUS_CODES,
+    ConfigurationError,
     ContensisError,
     RedirectRefusedError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_provider_contensis.api.buffers import Body
 
 _POOL_SIZE = 64
@@ -185,6 +185,17 @@ class ContensisSession(requests.Session):
 def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Leave a request as it is; given as `auth`, it also keeps .netrc from adding a header."""
     return request
+
+
+def check_call(method: object, path: object, headers: object) -> None:
+    """Check what a caller gives of a call.
+
+    :raises ConfigurationError: it is of another type.
+    """
+    if not isinstance(method, str) or not isinstance(path, str):
+        raise ConfigurationError("The method and the path of a call must be text.")
+    if not isinstance(headers or {}, Mapping):
+        raise ConfigurationError("The call has invalid headers: they must be a dictionary.")
 
 
 def exchange(

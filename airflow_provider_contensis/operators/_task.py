@@ -31,6 +31,12 @@ _PROVIDERS = {
     "gs": "apache-airflow-providers-google",
     "s3": "apache-airflow-providers-amazon[s3fs]",
 }
+# The first is the one to use; Airflow still reads the others.
+_CONNECTION_TYPES = {
+    "gcs": ("google_cloud_platform",),
+    "gs": ("google_cloud_platform",),
+    "s3": ("aws", "s3"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +227,7 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
 
     :param url: a local path, or a URL that ObjectStoragePath supports.
     :param conn_id: the Airflow connection of the object store.
-    :raises ConfigurationError: Airflow has no filesystem for the URL, or the connection's id is not a name.
+    :raises ConfigurationError: there is no filesystem for the URL, or the connection is for something else.
     """
     from airflow_provider_contensis.export.storage.local import LocalStorage
     from airflow_provider_contensis.export.storage.object_store import ObjectStorage
@@ -232,6 +238,9 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
 
     scheme = url.partition("://")[0]
     connection = optional_name("destination_conn_id", conn_id)
+    from_url, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
+    if used := connection or from_url:
+        _check_store_connection(scheme.lower(), used)
     try:
         path = ObjectStoragePath(url, conn_id=connection)
         filesystem = path.fs
@@ -242,6 +251,22 @@ def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
             f"{scheme}://{way_out}, and restart Airflow."
         ) from error
     return ObjectStorage(filesystem), path.path.rstrip("/") + url[len(url.rstrip("/")) :]
+
+
+def _check_store_connection(scheme: str, conn_id: str) -> None:
+    """Refuse a connection that does not exist or is for something else: fallback credentials would be used.
+
+    :raises ConfigurationError: says which type it has, and which it needs.
+    """
+    from airflow.providers.common.compat.sdk import BaseHook
+
+    conn_type = BaseHook.get_connection(conn_id).conn_type
+    wanted = _CONNECTION_TYPES.get(scheme)
+    if conn_type == "contensis" or (wanted and conn_type and conn_type not in wanted):
+        raise ConfigurationError(
+            f"destination_conn_id {conn_id!r} is a connection of type {conn_type!r}, which is not for {scheme}://"
+            f"{f': use one of type {wanted[0]!r}' if wanted else ''}."
+        )
 
 
 def record_asset_extra(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:

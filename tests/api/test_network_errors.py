@@ -42,6 +42,25 @@ class TestNetworkErrors:
             with pytest.raises(errors.HostUnreachableError, match="Cannot resolve the host name"):
                 make_client(sandbox, retry=NO_RETRIES).list_projects()
 
+    @pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X\n": "b"}, {"X": 5}, 5, "X: 5"])
+    def test_invalid_header_of_a_call_is_final(
+        self,
+        iso_sandbox: Sandbox,
+        make_client: Callable[..., ContensisClient],
+        headers: object,
+    ) -> None:
+        with pytest.raises(errors.ConfigurationError, match="invalid header"):
+            make_client(iso_sandbox).run("GET", "/api/management/projects", headers=headers)
+
+    def test_call_without_method_or_path_is_refused(
+        self, iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        client = make_client(iso_sandbox)
+        for method, path in ((None, "/api/management/projects"), ("GET", None), (5, 5)):
+            with pytest.raises(errors.ConfigurationError, match="must be text"):
+                client.run(method, path)  # type: ignore[arg-type]  # what a user may get wrong
+        assert client.count_entries(iso_sandbox.project_id, None) > 1_000
+
     def test_closed_port_is_reported(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
     ) -> None:

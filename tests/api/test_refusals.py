@@ -104,7 +104,7 @@ class TestProxy:
 
 
 class TestFirewall:
-    @pytest.mark.parametrize("status", [401, 403, 405, 406, 451, 511])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 409, 410, 418, 421, 422, 451, 511])
     @pytest.mark.parametrize("body", [PAGE, b"error code: 1020", b"<?xml version='1.0'?><Error/>"])
     def test_page_is_not_taken_for_a_missing_role(
         self,
@@ -120,9 +120,22 @@ class TestFirewall:
         ):
             make_client(sandbox).get_project(sandbox.project_id)
         assert "role" not in str(failure.value)
+        assert "ids" not in str(failure.value)
         assert not failure.value.retryable
 
-    @pytest.mark.parametrize("body", [b"", b'{"message": "No"}'])
+    @pytest.mark.parametrize("body", [b"", b" ", b'{"message": "No"}', b'"blocked"', b"[]", b"null"])
+    def test_403_in_another_shape_than_that_of_contensis_is_not_taken_for_a_missing_role(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], body: bytes
+    ) -> None:
+        with (
+            Sandbox(small_catalogue, faults=Answers(Response(403, body))) as sandbox,
+            pytest.raises(errors.PermissionDeniedError, match=FIREWALL) as failure,
+        ):
+            make_client(sandbox).get_project(sandbox.project_id)
+        assert "role" not in str(failure.value)
+        assert "Contensis says" not in str(failure.value)
+
+    @pytest.mark.parametrize("body", [b'{"logId": "1", "message": "No"}', b'{"LOGID": null}'])
     def test_403_of_contensis_gives_advice_about_roles(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], body: bytes
     ) -> None:

@@ -156,12 +156,29 @@ class TestUnexpectedAnswers:
             make_client(sandbox).count_entries(sandbox.project_id, [])
         assert failure.value.__context__ is None
 
+    @pytest.mark.parametrize("secret", ["pr%40xy-pass", "pr@xy-pass", "bWU6cHJAeHktcGFzcw=="])
+    @pytest.mark.parametrize("scheme", ["http://", ""])
+    def test_password_of_a_proxy_in_an_error_is_hidden(
+        self,
+        small_catalogue: Catalogue,
+        make_client: Callable[..., ContensisClient],
+        secret: str,
+        scheme: str,
+    ) -> None:
+        faults = Answers(Response.json({"logId": "1", "message": f"sent {secret}."}, 400))
+        with Sandbox(small_catalogue, faults=faults) as sandbox:
+            client = make_client(sandbox, proxies={"https": f"{scheme}me:pr%40xy-pass@proxy.example:3128"})
+            with pytest.raises(errors.APIError, match=r"Contensis says: sent \*\*\*\.") as failure:
+                client.get_project(sandbox.project_id)
+        assert secret not in repr(vars(failure.value))
+
     @pytest.mark.parametrize(
         ("body", "kind", "message"),
         [
             ('[{"id": "TOKEN"}]', "application/json", "the access token that was sent"),
             ('[{"id": "\\u0054OKEN"}]', "application/json", "the access token that was sent"),
-            ("<html>", "TOKEN; charset=x", r"\*\*\* instead of JSON"),
+            ("", "text/TOKEN", "nothing instead of JSON"),
+            ("<html>", "TOKEN; charset=x", "an HTML page instead of JSON"),
         ],
     )
     def test_answer_that_echoes_the_token_is_refused_without_showing_it(

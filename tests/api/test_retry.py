@@ -50,11 +50,17 @@ def test_temporary_failure_is_retried_with_one_warning_for_each_wait(
     assert "attempt 2 (gives up after 300 s)" in caplog.text
 
 
-def test_permanent_failure_is_not_retried() -> None:
-    attempt = Failing(ServerError("no", status_code=501))
+@pytest.mark.parametrize("status", [501, 505, 531])
+def test_permanent_failure_is_not_retried(status: int) -> None:
+    attempt = Failing(ServerError("no", status_code=status))
     with pytest.raises(ServerError):
         RetryPolicy(initial_wait=0.001).call(attempt, what="GET /x")
     assert attempt.calls == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 522, 525, 530])
+def test_failure_of_a_gateway_is_retryable(status: int) -> None:
+    assert ServerError("no", status_code=status).retryable
 
 
 def test_last_failure_is_raised_when_attempts_run_out() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export.storage import object_store
@@ -212,18 +212,58 @@ def test_idle_uploads_of_killed_export_are_aborted(
     assert {upload.object_key for upload in uploads(bucket)} == left
 
 
-def test_missing_bucket_fails_with_reason(
-    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
+@pytest.mark.parametrize(
+    ("name", "key", "reason"),
+    [
+        ("there-is-no-such-bucket", "x.jsonl", "bucket"),
+        ("there-is-no-such-bucket", "folder/", "bucket"),
+        ("My_Bucket!", "x.jsonl", "Invalid bucket name"),
+    ],
+)
+def test_wrong_bucket_fails_task_without_retry_and_with_reason(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any, name: str, key: str, reason: str
 ) -> None:
-    from airflow_provider_contensis.exceptions import DestinationError
+    connect(iso_sandbox)
+    exporter = operator(
+        destination=f"s3://{name}/{key}", destination_conn_id="store", content_type_id="currency"
+    )
+    with pytest.raises(AirflowFailException, match=f"^s3://{name}/.* could not be written: .*{reason}"):
+        exporter.execute(CONTEXT)
 
-    with Sandbox(small_catalogue) as sandbox:
-        connect(sandbox)
-        exporter = operator(destination="s3://there-is-no-such-bucket/x.jsonl", destination_conn_id="store")
-        with pytest.raises(
-            DestinationError, match=r"^s3://there-is-no-such-bucket/x\.jsonl could not be written: "
-        ):
-            exporter.execute(CONTEXT)
+
+@pytest.mark.parametrize(
+    ("conn_id", "login", "reason"),
+    [
+        ("nope", "", "connection does not exist.*nope"),
+        (None, "nope@", "connection does not exist.*nope"),
+        ("contensis_default", "", "of type 'contensis', which is not for s3://: use one of type 'aws'"),
+        ("database", "", "of type 'postgres', which is not for s3://: use one of type 'aws'"),
+    ],
+)
+def test_wrong_connection_fails_task_instead_of_falling_back_to_other_credentials(
+    iso_sandbox: Sandbox,
+    connect: Callable[[Sandbox], None],
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    conn_id: str | None,
+    login: str,
+    reason: str,
+) -> None:
+    connect(iso_sandbox)
+    monkeypatch.setenv("AIRFLOW_CONN_DATABASE", "postgres://h/db")
+    exporter = operator(destination=f"s3://{login}{bucket.name}/x.jsonl", destination_conn_id=conn_id)
+    with pytest.raises(AirflowFailException, match=reason):
+        exporter.execute(CONTEXT)
+
+
+def test_folder_is_written_where_the_result_says(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    connect(iso_sandbox)
+    result = export(bucket, "a//", content_type_id="currency", language="fr")
+    [file] = result["files"]
+    assert file["path"] == f"s3://{bucket.name}/a//currency.jsonl"
+    assert keys(bucket) == {"a//currency.jsonl", "a//_manifest.json"}
 
 
 def test_example_dag_exports_to_s3(

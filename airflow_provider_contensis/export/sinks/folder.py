@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
 from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names
 from airflow_provider_contensis.export.sinks.output import open_output
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.results import ExportSummary, FileSummary, WrittenFile
     from airflow_provider_contensis.export.sinks.output import OutputFile
     from airflow_provider_contensis.export.storage.base import Storage
+
+log = logging.getLogger(__name__)
 
 
 class FolderSink:
@@ -84,15 +87,22 @@ class FolderSink:
                 if current is not None:
                     # It still names the files to remove, if this export does not come to its end.
                     write_whole(storage, retired, current, owner=self._owner)
-                    storage.remove(path)
+                    storage.remove(path, keep_link=True)  # `pending` appears where it leads
                 for output in self._outputs.values():
                     output.commit()
                 pending.commit()
-                for name in older - {file["path"] for file in files}:
-                    storage.remove(f"{self._root}{name}")
-                storage.remove(retired)
+                stale = older - {file["path"] for file in files}
+                self._remove_stale([*(f"{self._root}{name}" for name in sorted(stale)), retired])
         finally:
             pending.discard()
+
+    def _remove_stale(self, paths: list[str]) -> None:
+        """Remove files that the manifest does not name. The export is complete, so this cannot fail it."""
+        for path in paths:
+            try:
+                self._storage.remove(path)
+            except DestinationError as error:
+                log.warning("%s is not part of this export, but could not be removed. %s", path, error)
 
     def abort(self) -> None:
         """Remove what was not committed; never raises."""

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 LONG_IDLE = timedelta(days=1)
 
 _LASTING_CODES = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS})
+_LASTING_NAMES = frozenset({"ParamValidationError"})  # of botocore, such as for the name of a bucket
 # A name may hold a null byte: hence the ValueError.
-_LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
+LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 
 
 class PendingFile(Protocol):
@@ -53,8 +54,11 @@ class Storage(Protocol):
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is no such file."""
 
-    def remove(self, path: str) -> None:
-        """Remove a file, if there is one."""
+    def remove(self, path: str, *, keep_link: bool = False) -> None:
+        """Remove a file, if there is one.
+
+        :param keep_link: if it is a symbolic link, remove what it leads to instead.
+        """
 
     def exclusive(self, folder: str, *, owner: str) -> AbstractContextManager[None]:
         """Lock a folder, if the storage can, so that nobody else changes it meanwhile.
@@ -74,7 +78,7 @@ class FolderStorage(Storage, Protocol):
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, keep_link: bool = False) -> None:
         """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
 
     def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> AbstractContextManager[None]:
@@ -99,9 +103,10 @@ def write_whole(storage: Storage, path: str, content: bytes, *, owner: str) -> N
 
 
 @contextlib.contextmanager
-def translate_storage_errors(path: object) -> Iterator[None]:
+def translate_storage_errors(path: object, lasting: tuple[type[Exception], ...] = LASTING) -> Iterator[None]:
     """Translate errors of a file system or an object store.
 
+    :param lasting: errors that no other attempt can fix.
     :raises DestinationError: says in one sentence why the path could not be written.
     """
     try:
@@ -110,12 +115,14 @@ def translate_storage_errors(path: object) -> Iterator[None]:
         raise
     except Exception as error:
         is_folder = isinstance(error, IsADirectoryError)
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         reason = "it is a folder; end it in / to write into it" if is_folder else reason
         failure = DestinationError(f"{path} could not be written: {reason.rstrip('.')}.")
         # Only a person can fix these; a full disk or a lost mount may pass.
         failure.retryable = not (
-            isinstance(error, _LASTING) or getattr(error, "errno", None) in _LASTING_CODES
+            isinstance(error, lasting)
+            or getattr(error, "errno", None) in _LASTING_CODES
+            or type(error).__name__ in _LASTING_NAMES
         )
         raise failure from error
 

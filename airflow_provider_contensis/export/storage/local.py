@@ -64,14 +64,14 @@ class LocalStorage:
             except FileNotFoundError:
                 return []
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, keep_link: bool = False) -> None:
         """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
         with translate_storage_errors(path):
             if path.endswith("/"):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(path)
             else:
-                Path(path).unlink(missing_ok=True)
+                (_target(Path(path)) if keep_link else Path(path)).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> Iterator[None]:  # noqa: ARG002 - the system has the names

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis.export.storage.base import (
+    LASTING,
     LONG_IDLE,
     hidden_name,
     owned_name,
@@ -58,7 +59,7 @@ class ObjectStorage:
                 return None
             return content
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, keep_link: bool = False) -> None:  # noqa: ARG002 - there are no links
         """Remove a file, if there is one."""
         with _translated(self._filesystem, path), contextlib.suppress(FileNotFoundError):
             self._check()
@@ -136,8 +137,8 @@ class _Upload(_ObjectFile):
 
 
 def _translated(filesystem: Any, path: str) -> AbstractContextManager[None]:
-    """Translate errors of the store; they name the whole URL."""
-    return translate_storage_errors(filesystem.unstrip_protocol(path))
+    """Translate errors of the store; they name the whole URL. What is not found is the bucket."""
+    return translate_storage_errors(filesystem.unstrip_protocol(path), (*LASTING, FileNotFoundError))
 
 
 def _abort_idle_uploads(filesystem: Any, path: str) -> None:

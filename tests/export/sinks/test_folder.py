@@ -33,7 +33,7 @@ def export(
     iso_sandbox: Sandbox, make_client: Callable[..., ContensisClient], tmp_path: Path
 ) -> Callable[..., ExportResult]:
     def run(storage: LocalStorage | None = None, **arguments: Any) -> ExportResult:
-        request = ExportRequest.from_arguments(destination=f"{tmp_path}/", **arguments)
+        request = ExportRequest.from_arguments(**{"destination": f"{tmp_path}/", **arguments})
         return export_entries(make_client(iso_sandbox), iso_sandbox.project_id, request, storage=storage)
 
     return run
@@ -97,6 +97,35 @@ def test_files_of_older_export_are_removed_and_other_files_stay(
     export()
     export(content_type_id="country")
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "notes.txt"}
+
+
+@pytest.mark.parametrize("target_exists", [True, False])
+def test_manifest_is_written_through_a_symbolic_link(
+    export: Callable[..., ExportResult], tmp_path: Path, target_exists: bool
+) -> None:
+    folder, target = tmp_path / "folder", tmp_path / "elsewhere.json"
+    folder.mkdir()
+    (folder / "_manifest.json").symlink_to(target)
+    if target_exists:
+        target.write_text("{}")
+    for _ in range(2):
+        export(destination=f"{folder}/", content_type_id="currency", language="fr")
+        assert (folder / "_manifest.json").is_symlink()
+        assert read_manifest(folder)["files"][0]["path"] == "currency.jsonl"
+        assert target.read_bytes() == (folder / "_manifest.json").read_bytes()
+
+
+def test_file_that_cannot_be_removed_after_the_commit_is_a_warning(
+    export: Callable[..., ExportResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(content_type_id=["country", "currency"], language="fr")
+    (tmp_path / "country.jsonl").unlink()
+    (tmp_path / "country.jsonl").mkdir()
+    result = export(content_type_id="currency", language="fr")
+    assert [file["path"] for file in read_manifest(tmp_path)["files"]] == ["currency.jsonl"]
+    assert result.entries == read_manifest(tmp_path)["entries"]
+    assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "country.jsonl", "currency.jsonl"}
+    assert f"{tmp_path}/country.jsonl is not part of this export, but could not be removed" in caplog.text
 
 
 def test_hidden_files_and_files_outside_folder_are_never_removed() -> None:
