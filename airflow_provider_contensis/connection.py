@@ -36,6 +36,7 @@ _OWN_HEADERS = {
     "transfer-encoding",
 }
 _FIELD_NAME = re.compile(r"[\w. -]{1,60}")
+_PROXY_NAME = re.compile(r"(https?|all)(://.+)?|no_proxy")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
 
 
@@ -219,8 +220,13 @@ def _proxies(value: object) -> Mapping[str, str]:
     proxies = _json(value)
     if proxies is None:
         return {}
-    if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
+    if (
+        not isinstance(proxies, dict)
+        or not all(isinstance(url, str) for url in proxies.values())
+        or not all(map(_PROXY_NAME.fullmatch, proxies))  # requests ignores other names
+    ):
         raise ConfigurationError(
-            'The extra field \'proxies\' must be an object such as {"https": "http://proxy.example:3128"}.'
+            'The extra field \'proxies\' must be an object such as {"https": "http://proxy.example:3128"}; '
+            "its names are https, http, all, or such as https://host."
         )
     return proxies

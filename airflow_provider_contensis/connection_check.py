@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from airflow_provider_contensis.api.claims import granted_scopes
 from airflow_provider_contensis.connection import KNOWN_FIELDS
 from airflow_provider_contensis.exceptions import (
+    APIError,
+    AuthenticationError,
     ContensisError,
     InvalidResponseError,
     NotFoundError,
-    TransportError,
 )
 from airflow_provider_contensis.export.arguments import did_you_mean
 from airflow_provider_contensis.utils.text import count, show, single_line
@@ -71,7 +72,7 @@ class _Check:
         try:
             token = self._client.access_token(fresh=True)
         except ContensisError as error:
-            if isinstance(error, InvalidResponseError) or not isinstance(error, TransportError):
+            if isinstance(error, APIError | AuthenticationError | InvalidResponseError):
                 self._passed.append(f"{self._client.root_url} answers")
             raise
         self._passed += [f"{self._client.root_url} answers", _describe(token)]

@@ -108,7 +108,8 @@ def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         name, _ = parts.hostname or "", parts.port  # reading the port checks it
-        valid = bool(_HOST_NAME.fullmatch(name) or ip_address(name))
+        # `https//host` and `https:/host` lost a sign.
+        valid = name not in _DEFAULT_PORTS and bool(_HOST_NAME.fullmatch(name) or ip_address(name))
     except ValueError:
         valid = False
     if not valid:

@@ -10,7 +10,7 @@ from airflow_provider_contensis.utils.text import as_text, show
 
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?\s*(Z|[+-][01]\d:?[0-5]\d)?)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,  # or digits of other scripts would match
 )
 # As the service writes nearly all of them.
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")

@@ -208,6 +208,7 @@ class ContensisExportEntriesOperator(BaseOperator):
         if skip_templates:
             arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template.jsonl")
+            arguments.setdefault("file_format", "jsonl")  # the destination need not tell it
             if "api" not in arguments:
                 for name in ("link_depth", "field_link_depths"):
                     arguments.pop(name, None)  # whether the API fits is not known yet

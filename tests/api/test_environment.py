@@ -48,6 +48,10 @@ def test_host_becomes_the_root_url(host: str, port: int | str | None, expected: 
         ("https://cms-example.cloud.contensis.com/api/management", None, "must be the root"),
         ("https://cms-example.cloud.contensis.com/?a=b", None, "must be the root"),
         ("https://", None, "neither a URL"),
+        ("https//cms-example.cloud.contensis.com", None, "neither a URL"),
+        ("https:/cms-example.cloud.contensis.com", None, "neither a URL"),
+        ("https:cms-example.cloud.contensis.com", None, "neither a URL"),
+        ("http//cms-example.cloud.contensis.com", None, "neither a URL"),
         ("[", None, "neither a URL"),
         ("exa\u2100mple.org", None, "neither a URL"),
         ("\u017f", None, "neither a URL"),  # a long s, not an s

@@ -29,7 +29,18 @@ def test_time_becomes_an_operand_in_utc_and_keeps_its_digits(value: object, expe
 
 
 @pytest.mark.parametrize(
-    "value", ["", "None", "yesterday", "2031-13-02", "2031-04-02T25:00:00Z", "2031-04-02T00:00:00+99:99", 7]
+    "value",
+    [
+        "2031-04-02T00:00:00.\u0665Z",
+        "\u0662\u0660\u0663\u0661-04-02",
+        "",
+        "None",
+        "yesterday",
+        "2031-13-02",
+        "2031-04-02T25:00:00Z",
+        "2031-04-02T00:00:00+99:99",
+        7,
+    ],
 )
 def test_invalid_time_is_refused_with_the_name_of_the_argument(value: object) -> None:
     with pytest.raises(ConfigurationError, match="changed_from must be an ISO 8601 time"):

@@ -86,6 +86,13 @@ def test_retry_seconds_may_be_text_or_zero(value: object, seconds: float) -> Non
     assert settings({"retry_seconds": value}).retry_seconds == seconds
 
 
+@pytest.mark.parametrize(
+    "name", ["https", "http", "all", "https://cms.example", "all://cms.example", "no_proxy"]
+)
+def test_proxy_may_be_for_any_name_that_requests_knows(name: str) -> None:
+    assert settings({"proxies": {name: "http://p:1"}}).proxies == {name: "http://p:1"}
+
+
 def test_proxies_may_be_json_text() -> None:
     assert settings({"proxies": '{"https": "http://p:1"}'}).proxies == {"https": "http://p:1"}
 
@@ -119,6 +126,9 @@ def test_proxies_may_be_json_text() -> None:
         ({"verify": 7}, {}, "'verify' must be"),
         ({"proxies": "http://p:1"}, {}, "'proxies' must be"),
         ({"proxies": {"https": 1}}, {}, "'proxies' must be"),
+        ({"proxies": {"htps": "http://p:1"}}, {}, "'proxies' must be .*its names are https, http, all"),
+        ({"proxies": {"HTTPS": "http://p:1"}}, {}, "'proxies' must be"),
+        ({"proxies": {"proxy.example": "http://p:1"}}, {}, "'proxies' must be"),
         ({"headers": "X-Key: 1"}, {}, "'headers' must be an object"),
         ({"headers": {"X-Key": ["a"]}}, {}, "'headers' must be an object"),
         ({"headers": {"X Key": "a"}}, {}, "'headers' contains an invalid name"),

@@ -297,6 +297,21 @@ class TestTestButton:
         assert len(messages) == 18
         assert len(set(messages.values())) == len(messages)
 
+    @pytest.mark.parametrize(
+        "proxy",
+        ["http://[", "http://p:port", "socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "http://127.0.0.1:9"],
+    )
+    def test_nothing_has_passed_if_nothing_was_sent(
+        self, iso_sandbox: Sandbox, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch, proxy: str
+    ) -> None:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        connect(iso_sandbox, {"proxies": {"http": proxy}})
+        ok, message = ContensisHook().test_connection()
+        assert not ok
+        assert "proxies" in message
+        assert "Passed" not in message
+
     def test_failure_message_has_reason_before_passed_stages(
         self, small_catalogue: Catalogue, connect: Callable[..., None]
     ) -> None:

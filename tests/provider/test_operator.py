@@ -111,6 +111,8 @@ class TestArguments:
     def test_argument_that_depends_on_template_is_left_for_the_run(self) -> None:
         operator(api="{{ params.api }}", link_depth=2, field_link_depths={"director": 1})
         operator(where=[{"field": "runtime", "greaterThan": "{{ params.least }}"}])
+        operator(destination="/data/export", file_format="{{ params.format }}")
+        operator(destination="/data/export", file_format="{{ params.format }}", compression="gzip")
 
     def test_wrong_rendered_template_fails_task_without_retry(self) -> None:
         export = operator(changed_from="{{ start }}", contensis_conn_id="there_is_none")

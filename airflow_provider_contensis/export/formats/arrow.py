@@ -253,11 +253,9 @@ def _texts(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
 
 def _times(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     texts = pa.array(values, pa.string())
-    least, greatest = compute.min_max(texts).as_py().values()
-    first, end = _YEARS[arrow_type.unit]
+    (least, greatest), (first, end) = compute.min_max(texts).as_py().values(), _YEARS[arrow_type.unit]
     if least and (least < first or greatest >= end):
-        # Older versions of Arrow overflow silently.
-        raise ValueError("out of range")
+        raise ValueError("out of range")  # older versions of Arrow overflow silently
     try:
         return _cast_times(texts, arrow_type)
     except pa.ArrowInvalid:
@@ -267,9 +265,11 @@ def _times(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
 
 
 def _cast_times(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
-    if arrow_type.unit == "us":
-        texts = compute.replace_substring_regex(texts, _BEYOND_MICROSECONDS, r"\1")
-    return texts.cast(arrow_type)
+    if arrow_type.unit != "us":
+        return texts.cast(arrow_type)
+    times = compute.replace_substring_regex(texts, _BEYOND_MICROSECONDS, r"\1").cast(arrow_type)
+    compute.min_max(times).as_py()  # fails for a year that Python lacks, where an offset may lead
+    return times
 
 
 def _booleans(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:

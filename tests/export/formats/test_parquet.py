@@ -195,6 +195,17 @@ def test_times_are_cut_to_microseconds_that_python_reads_without_pandas(
     assert [time.isoformat() for time in times] == [read] * len(times)
 
 
+@pytest.mark.parametrize("served", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+00:01"])
+def test_time_in_a_year_that_python_lacks_is_a_mismatch(served: str) -> None:
+    entry = f'{{"at":"{served}","sys":{{"id":"1","language":"en-GB"}}}}'.encode()
+    with pytest.raises(ExportError, match="of field at does not fit"):
+        write_parquet([entry], MOMENT, timestamp_unit="us")
+    [row] = read_table(
+        write_parquet([entry], MOMENT, timestamp_unit="us", on_type_mismatch="raw")
+    ).to_pylist()
+    assert row["at"] is None
+
+
 @pytest.mark.parametrize("mode", ["typed", "raw"])
 @pytest.mark.parametrize("unit", ["us", "ns"])
 def test_every_time_has_the_chosen_unit(mode: str, unit: str) -> None:
