@@ -117,8 +117,8 @@ class Destination:
         format_ = named or _FORMATS.get(suffix)
         if suffix in _OTHER_COMPRESSIONS or from_suffix not in {None, chosen}:
             raise ConfigurationError(
-                f"destination {show_destination(destination)} ends in a suffix of another compression than "
-                f"{chosen or 'gzip and zstd, which are all there are'}: make both agree."
+                f"destination {show_destination(destination)} ends in the suffix of another compression: "
+                "use .gz for gzip and .zst for zstd, or set no compression."
             )
         if format_ is None:
             raise ConfigurationError(
@@ -154,7 +154,7 @@ def path_text(destination: Any) -> Any:
 
 def show_destination(destination: object) -> str:
     """Return a destination for a message, without a password or a signature."""
-    text = as_text(destination)
+    text = as_text(path_text(destination))
     found = _secret(text)
     return show(f"{found[1]}***" if found else text)
 

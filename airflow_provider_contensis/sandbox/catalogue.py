@@ -195,12 +195,19 @@ class Catalogue:
         :param publish: publish it immediately.
         :param at: ISO time of the save; None means now.
         :raises KeyError: the content type does not exist.
-        :raises ValueError: the entry already exists in this language.
+        :raises ValueError: the entry already exists in this language, or a field, the language or the time
+            does not exist.
         """
         content_type = self.content_types[content_type_id]
         language = language or self.primary_language
         entry_id = entry_id or str(uuid.uuid4())
-        moment = at or _now()
+        moment = _moment(at)
+        _check_fields(content_type, fields)
+        supported = self.project["supportedLanguages"]
+        if language.lower() not in [code.lower() for code in supported]:
+            raise ValueError(
+                f"Project {self.project_id} has no language {language!r}. Available: {', '.join(supported)}"
+            )
         values = {**{field["id"]: None for field in content_type["fields"]}, **fields}
         with self._lock:
             if self.find(entry_id, language, "latest"):
@@ -241,11 +248,14 @@ class Catalogue:
         :param publish: publish the result; otherwise the published version does not change.
         :param at: ISO time of the save; None means now.
         :raises KeyError: the entry does not exist.
+        :raises ValueError: a field or the time does not exist.
         """
-        moment = at or _now()
+        moment = _moment(at)
         with self._lock:
             entry = self._latest(entry_id, language)
-            lifecycle.save(entry, fields, self.content_types[entry["sys"]["contentTypeId"]], moment)
+            content_type = self.content_types[entry["sys"]["contentTypeId"]]
+            _check_fields(content_type, fields)
+            lifecycle.save(entry, fields, content_type, moment)
             if publish:
                 lifecycle.publish(entry, moment)
             self._save(entry)
@@ -260,7 +270,7 @@ class Catalogue:
         """
         with self._lock:
             entry = self._latest(entry_id, language)
-            lifecycle.publish(entry, at or _now())
+            lifecycle.publish(entry, _moment(at))
             self._save(entry)
 
     def unpublish(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
@@ -273,7 +283,7 @@ class Catalogue:
         """
         with self._lock:
             entry = self._latest(entry_id, language)
-            lifecycle.unpublish(entry, at or _now())
+            lifecycle.unpublish(entry, _moment(at))
             published = self.find(entry_id, language, "published")
             if published:
                 self._store.drop(published)
@@ -290,7 +300,7 @@ class Catalogue:
         :param at: ISO time of the deletion; None means now.
         :raises KeyError: the entry does not exist.
         """
-        moment = at or _now()
+        moment = _moment(at)
         with self._lock:
             codes = self._languages(language)
             found = self._store.live(entry_id, codes, "latest")
@@ -318,7 +328,7 @@ class Catalogue:
         :param at: ISO time of restoring; None means now.
         :raises KeyError: the recycle bin does not hold it, or has held it for more than 90 days.
         """
-        self._bring_back(entry_id, language, "deleted", "sysRestore", at or _now())
+        self._bring_back(entry_id, language, "deleted", "sysRestore", _moment(at))
 
     def archive(self, entry_id: str, *, language: str | None = None, at: str | None = None) -> None:
         """Archive one variation of an entry, or all of them. Archived entries are not published.
@@ -328,7 +338,7 @@ class Catalogue:
         :param at: ISO time of archiving; None means now.
         :raises KeyError: the entry does not exist.
         """
-        moment = at or _now()
+        moment = _moment(at)
         with self._lock:
             found = self._store.live(entry_id, self._languages(language), "latest")
             if not found:
@@ -350,7 +360,7 @@ class Catalogue:
         :param at: ISO time of the change; None means now.
         :raises KeyError: the archive does not hold it.
         """
-        self._bring_back(entry_id, language, "archived", "sysUnarchive", at or _now())
+        self._bring_back(entry_id, language, "archived", "sysUnarchive", _moment(at))
 
     def update_content_type(
         self, content_type_id: str, fields: Iterable[Mapping[str, Any]], *, at: str | None = None
@@ -367,7 +377,7 @@ class Catalogue:
         """
         with self._lock:
             old = self.content_types[content_type_id]
-            new = lifecycle.redefine(old, fields, at or _now())
+            new = lifecycle.redefine(old, fields, _moment(at))
             self.content_types[content_type_id] = new
             old_ids, new_ids = ([field["id"] for field in item["fields"]] for item in (old, new))
             for document in self._store.all():
@@ -441,8 +451,20 @@ class Catalogue:
             self._store.replace(document, entry)
 
 
-def _now() -> str:
-    return timestamp(datetime.now(UTC))
+def _moment(at: str | None) -> str:
+    if at is None:
+        return timestamp(datetime.now(UTC))
+    if not isinstance(at, str) or instant(at) is None:
+        raise ValueError(f"at must be an ISO 8601 time, such as 2026-04-02T00:00:00Z, not {at!r}")
+    return at
+
+
+def _check_fields(content_type: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    known = [str(field["id"]) for field in content_type["fields"]]
+    if unknown := sorted(fields.keys() - known):
+        raise ValueError(
+            f"Content type {content_type['id']} has no field {unknown[0]!r}. Available: {', '.join(known)}"
+        )
 
 
 def _has_expired(document: Document, moment: str) -> bool:

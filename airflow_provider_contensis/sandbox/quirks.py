@@ -99,7 +99,7 @@ def check_quirks(names: Iterable[str]) -> frozenset[str]:
 
     :raises ValueError: there is no such quirk.
     """
-    quirks = frozenset(names)
+    quirks = frozenset([names] if isinstance(names, str) else names)
     if unknown := sorted(quirks - QUIRKS.keys()):
         raise ValueError(f"Unknown quirk {unknown[0]!r}. Available: {', '.join(QUIRKS)}")
     return quirks

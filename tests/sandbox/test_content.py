@@ -24,6 +24,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.parametrize("at", ["2026-02-30", "2026-01-01T25:00:00Z", "yesterday", "", 5])
+def test_impossible_time_is_refused(at: Any) -> None:
+    catalogue = synthetic_catalogue(1)
+    [entry_id] = [json.loads(entry)["sys"]["id"] for entry in catalogue.entries("latest")]
+    before = catalogue.entries("latest")
+    for edit in ("publish", "unpublish", "delete", "restore", "archive", "unarchive"):
+        with pytest.raises(ValueError, match="at must be an ISO 8601 time"):
+            getattr(catalogue, edit)(entry_id, at=at)
+    for edit in ("add", "update", "update_content_type"):
+        with pytest.raises(ValueError, match="at must be an ISO 8601 time"):
+            getattr(catalogue, edit)(entry_id if edit == "update" else "article", {}, at=at)
+    assert catalogue.entries("latest") == before
+
+
+def test_unknown_field_is_refused() -> None:
+    catalogue = synthetic_catalogue(1)
+    [entry_id] = [json.loads(entry)["sys"]["id"] for entry in catalogue.entries("latest")]
+    with pytest.raises(ValueError, match=r"has no field 'titel'. Available: .*title"):
+        catalogue.add("article", {"titel": "x"})
+    with pytest.raises(ValueError, match=r"has no field 'titel'. Available: .*title"):
+        catalogue.update(entry_id, {"titel": "x"})
+    assert len(catalogue) == 1
+
+
+def test_unknown_language_is_refused() -> None:
+    catalogue = synthetic_catalogue(1)
+    with pytest.raises(ValueError, match=r"has no language 'en-UK'. Available: en-GB"):
+        catalogue.add("article", {}, language="en-UK")
+
+
 @pytest.fixture(scope="module")
 def iso() -> Catalogue:
     return iso_catalogue()
