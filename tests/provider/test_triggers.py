@@ -152,7 +152,7 @@ class TestArguments:
             ({"content_type_id": []}, "content_type_id must be a name or a list of names"),
             ({"poke_interval": 0}, "poke_interval must be a number of seconds above 0"),
             ({"poke_interval": True}, "poke_interval must be a number of seconds above 0"),
-            ({"contensis_conn_id": "contensis://a:b@c"}, "contensis_conn_id must be a name, not a URL"),
+            ({"contensis_conn_id": "contensis://a:b@c"}, "contensis_conn_id must be a name of letters"),
         ],
     )
     def test_wrong_argument_fails_when_dag_is_parsed(self, arguments: dict[str, Any], message: str) -> None:
