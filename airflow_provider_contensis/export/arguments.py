@@ -148,8 +148,9 @@ def seconds(argument: str, value: object, maximum: float = 86_400) -> float:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that suggests the most similar known name; empty if none is similar."""
-    similar = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {similar[0]!r}?" if similar else ""
+    by_lower = {each.lower(): each for each in known}
+    similar = get_close_matches(name.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[similar[0]]!r}?" if similar else ""
 
 
 def rendered_value(value: Any) -> Any:

@@ -32,6 +32,7 @@ from airflow_provider_contensis.export.search import WindowSearch
 from airflow_provider_contensis.export.sinks.manifest import schema_hash
 from airflow_provider_contensis.export.source import EntrySource
 from airflow_provider_contensis.export.times import query_millisecond, sort_key
+from airflow_provider_contensis.export.where import typed_query
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ class Follower:
         plan = (checkpoint.plan if checkpoint is not None else None) or source.plan()
         self._sink.define(plan.content_types)
         if query is self._since:  # the first that a run reads
+            self._query = typed_query(self._query, plan.content_types)
             self._check_unmarked(plan.whole.languages)
         if checkpoint is not None:
             checkpoint.begin(plan, horizon=horizon)

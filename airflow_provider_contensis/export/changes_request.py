@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
@@ -12,6 +11,7 @@ from airflow_provider_contensis.export.arguments import Parser, choice, flag, nu
 from airflow_provider_contensis.export.destination import Destination, plain_url, show_destination
 from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
+from airflow_provider_contensis.export.times import DATE_FUNCTION, PERIODS
 from airflow_provider_contensis.utils.text import as_text, show
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ _WEEK_SECONDS = 7 * 86_400
 _MAX_CHANGE_SETS = 1_000_000
 # The Delivery API may answer from a cache that is up to an hour old (docs/contensis-api.md, "Limits").
 _DELIVERY_OVERLAP = 3_900
-# Times that depend on when they are asked for (docs/contensis-api.md, "Search").
-_DATE_FUNCTION = re.compile(r"(now|(start|end)of(minute|hour|day|week|month|year))\s*\(.*\)", re.IGNORECASE)
-_PERIODS = re.compile(r"[+-]?\d+[yMwdhm](\s+[+-]?\d+[yMwdhm])*")
 _RANGES = frozenset({"between", "greaterThan", "greaterThanOrEqualTo", "lessThan", "lessThanOrEqualTo"})
 _EQUALS = frozenset({"equalTo", "in"})
 
@@ -208,7 +205,7 @@ def _check_where(clauses: object) -> None:
     """
     for operator, operand in _operands(clauses):
         text = operand.strip() if isinstance(operand, str) else ""
-        if _DATE_FUNCTION.fullmatch(text) or (operator in _RANGES and _PERIODS.fullmatch(text)):
+        if DATE_FUNCTION.fullmatch(text) or (operator in _RANGES and PERIODS.fullmatch(text)):
             raise ConfigurationError(
                 f"where contains the relative time {operand!r}: what matches would change without a change "
                 "of the entries, which changes cannot follow. Use a fixed time, or a full export."

@@ -24,7 +24,6 @@ from airflow_provider_contensis.export.sinks.feed_index import (
 from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
 from airflow_provider_contensis.export.storage.local import LocalStorage
 from airflow_provider_contensis.export.temporary import translate_temporary_errors
-from airflow_provider_contensis.export.where import numbered_as_given
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
@@ -64,7 +63,7 @@ def export_changes(
     source = {"url": client.root_url, "project_id": project_id}
     asked = as_asked(request.query)
     load_libraries(request.destination.file_format, request.destination.compression)
-    with ExitStack() as stack, numbered_as_given(request.query):
+    with ExitStack() as stack:
         stack.enter_context(translate_temporary_errors())
         stack.enter_context(place.storage.exclusive(url, owner=owner, wait=False))
         content = place.storage.read(f"{url}{FEED}")

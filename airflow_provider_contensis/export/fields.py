@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_contensis.exceptions import ConfigurationError, InvalidResponseError
+from airflow_provider_contensis.exceptions import InvalidResponseError
 from airflow_provider_contensis.export import lone_surrogates
-from airflow_provider_contensis.export.arguments import did_you_mean
 from airflow_provider_contensis.utils.json import ARRAY, OBJECT, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from airflow_provider_contensis.api.resources import ContentType
+    from collections.abc import Iterable, Mapping
 
 # A row must still identify its entry.
 ALWAYS_KEPT = ("sys.id", "sys.language", "sys.contentTypeId")
-
-_OF_EVERY_ENTRY = {"sys", "entryTitle", "entryDescription", "entryThumbnail", "entryTags"}
 
 FieldTree = dict[str, "FieldTree"]
 
@@ -36,26 +31,6 @@ def field_tree(paths: Iterable[str]) -> FieldTree:
         for name in path.split("."):
             branch = branch.setdefault(name, {})
     return tree
-
-
-def check_fields(paths: Iterable[str], content_types: Sequence[ContentType]) -> None:
-    """Refuse a path that no content type has: the rows would lack it in silence.
-
-    :raises ConfigurationError: names the path, and the fields that exist.
-    """
-    known = {
-        str(field.get("id"))
-        for content_type in content_types
-        for field in content_type.get("fields") or []
-        if isinstance(field, dict)
-    }
-    for path in paths:
-        name = path.partition(".")[0]
-        if known and name not in known | _OF_EVERY_ENTRY:
-            raise ConfigurationError(
-                f"fields contains {path!r}, which does not exist.{did_you_mean(name, known)} "
-                f"Available: {', '.join(sorted(known))}."
-            )
 
 
 def keep_fields(entry: msgspec.Raw, tree: FieldTree) -> msgspec.Raw:

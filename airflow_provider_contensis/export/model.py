@@ -44,6 +44,7 @@ class EntryQuery:
     :param field_link_depths: the same for single field paths.
     :param for_copy: whether the answer updates a copy, which must not miss a change: publishing counts as a
         change of latest entries, and entries that hide their change mark always match.
+    :param is_typed: whether `where` has been checked, and compares each field with values of its type.
     """
 
     content_type_ids: tuple[str, ...] | None = None
@@ -57,6 +58,7 @@ class EntryQuery:
     link_depth: int | None = None
     field_link_depths: Mapping[str, int] | None = None
     for_copy: bool = False
+    is_typed: bool = False
 
     @property
     def change_mark(self) -> ChangeMark:

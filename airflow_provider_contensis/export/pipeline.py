@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.checkpoint import Checkpoint, fingerprint_of
-from airflow_provider_contensis.export.fields import check_fields, field_tree, keep_fields
+from airflow_provider_contensis.export.fields import field_tree, keep_fields
 from airflow_provider_contensis.export.formats import load_libraries
+from airflow_provider_contensis.export.paths import check_paths
 from airflow_provider_contensis.export.results import ExportResult
 from airflow_provider_contensis.export.sinks import open_sink
 from airflow_provider_contensis.export.source import EntrySource
 from airflow_provider_contensis.export.storage.local import LocalStorage
-from airflow_provider_contensis.export.where import numbered_as_given
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def export_entries(
     source = EntrySource(client, project_id, query, request.options)
     root = root or request.destination.url
     kept = None if request.fields is None else field_tree(request.fields)
-    with ExitStack() as stack, numbered_as_given(query):
+    with ExitStack() as stack:
         checkpoint = stack.enter_context(
             Checkpoint(
                 request.destination,
@@ -78,7 +78,7 @@ def export_entries(
         )
         plan = checkpoint.plan or source.plan()
         if request.fields is not None:
-            check_fields(request.fields, plan.content_types)
+            check_paths("fields contains", request.fields, plan.content_types)
         asked_for_one = query.content_type_ids is not None and len(plan.content_types) == 1
         only_type = plan.content_types[0]["id"] if asked_for_one else None
         sink = open_sink(request, plan, storage or LocalStorage(), root, owner=owner)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from airflow_provider_contensis.api.resources import DataFormat, VersionStatus
 from airflow_provider_contensis.exceptions import APIError, ConfigurationError, ExportError
 from airflow_provider_contensis.export.diagnosis import explain_refusal, hint
 from airflow_provider_contensis.export.model import Plan
+from airflow_provider_contensis.export.paths import check_link_depths
 from airflow_provider_contensis.export.search import REFUSED
-from airflow_provider_contensis.export.where import check_where
+from airflow_provider_contensis.export.where import check_names, check_where, typed_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.resources import ContentType
@@ -22,23 +24,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# All that there are (docs/contensis-api.md, "Content types"); an export reads the first two.
+_FORMATS = ("entry", "asset", "form", "webpage")
+
 
 class Planner:
     """Plans the read of one query.
 
     :param client: lists languages and content types.
     :param project_id: the project to read from.
-    :param query: which entries.
-    :param search: counts them.
+    :param search: counts entries; its query says which.
     """
 
-    def __init__(
-        self, client: ContensisClient, project_id: str, query: EntryQuery, search: WindowSearch
-    ) -> None:
+    def __init__(self, client: ContensisClient, project_id: str, search: WindowSearch) -> None:
         self._client = client
         self._project_id = project_id
-        self._query = query
         self._search = search
+
+    @property
+    def _query(self) -> EntryQuery:
+        return self._search.query
 
     def plan(self) -> Plan:
         """Return the plan.
@@ -48,21 +53,49 @@ class Planner:
         """
         self._client.access_token()  # so that a refusal happens once, not in each of two threads
         with ThreadPoolExecutor(1, thread_name_prefix="contensis-plan") as thread:
-            listed = thread.submit(self._content_types)
+            listing = thread.submit(self._content_types)
             with explain_refusal(self._query.api):
-                languages = self.languages()
-            content_types = listed.result()
+                supported, languages = self._languages()
+            listed, content_types = listing.result()
         ids = [content_type["id"] for content_type in content_types]
         log.info("Content types: %s; languages: %s", ", ".join(ids) or "none", ", ".join(languages))
         if not ids:
             ids = self._unlisted(ids, languages)
+        known = {"content_type_id": listed, "language": supported}
         try:
-            check_where(self._query.where, content_types)
+            typed = self._checked(content_types, known, {"content_type_id": ids, "language": languages})
         except ConfigurationError:
             if not self._unlisted(ids, languages):  # all that could match is known
                 raise
+            typed = typed_query(self._query, content_types)
+        self._search.query = typed
         everything = self._query.content_type_ids is None
         return Plan(content_types, self._query.window(ids, languages, unlisted=everything))
+
+    def _checked(
+        self,
+        content_types: Sequence[ContentType],
+        known: Mapping[str, Sequence[str]],
+        asked: Mapping[str, Sequence[str]],
+    ) -> EntryQuery:
+        """Return the query, checked against the project.
+
+        :param known: what the project has, by argument.
+        :param asked: what the arguments ask for.
+        :raises ConfigurationError: the project has no such field, or a clause cannot match.
+        """
+        query = self._query
+        if query.is_typed:
+            return query
+        formats = [query.data_format] if query.data_format else get_args(DataFormat)
+        check_names(
+            query.where,
+            {**known, "version_status": get_args(VersionStatus), "data_format": _FORMATS},
+            {**asked, "version_status": [query.version_status], "data_format": formats},
+        )
+        check_where(query.where, content_types)
+        check_link_depths(query.field_link_depths or (), content_types)
+        return typed_query(query, content_types, strict=True)
 
     def unlisted(self, plan: Plan) -> list[Window]:
         """Return windows for content types that have entries but are not in the plan.
@@ -100,6 +133,10 @@ class Planner:
         :raises ConfigurationError: the project has no such language.
         :raises ContensisError: the service could not be asked.
         """
+        return self._languages()[1]
+
+    def _languages(self) -> tuple[Sequence[str], tuple[str, ...]]:
+        """Return the languages that the project supports, and those asked for."""
         project = self._client.get_project(self._project_id, api=self._query.api)
         supported: Any = project.get("supportedLanguages") or [project.get("primaryLanguage")]
         asked = self._query.languages
@@ -109,11 +146,13 @@ class Planner:
                 raise ExportError(
                     f"Project {self._project_id!r} lists no languages: set language. {hint('languages')}"
                 )
-            return asked
+            return asked, asked
         known = {language.lower(): language for language in supported}
-        return tuple(known.values()) if asked is None else self._resolve("language", asked, known)
+        every = tuple(known.values())
+        return every, every if asked is None else self._resolve("language", asked, known)
 
-    def _content_types(self) -> tuple[ContentType, ...]:
+    def _content_types(self) -> tuple[list[str], tuple[ContentType, ...]]:
+        """Return the ids that the project lists, and the definitions asked for."""
         query = self._query
         listed = self._client.list_content_types(
             self._project_id,
@@ -126,7 +165,7 @@ class Planner:
         formats = {id_: str(item.get("dataFormat") or "entry").lower() for id_, item in by_id.items()}
         wanted = {query.data_format} if query.data_format else {"entry", "asset"}
         if query.content_type_ids is None:
-            return tuple(by_id[id_] for id_ in sorted(by_id) if formats[id_] in wanted)
+            return list(by_id), tuple(by_id[id_] for id_ in sorted(by_id) if formats[id_] in wanted)
         known = {id_.lower(): id_ for id_ in by_id}
         ids = self._resolve("content_type_id", query.content_type_ids, known)
         for id_ in ids:
@@ -135,7 +174,7 @@ class Planner:
                     f"content_type_id {id_!r} has the data format {formats[id_]!r}, "
                     f"but data_format is {query.data_format!r}: set it to {formats[id_]!r}."
                 )
-        return tuple(by_id[id_] for id_ in sorted(ids))
+        return list(by_id), tuple(by_id[id_] for id_ in sorted(ids))
 
     def _resolve(self, argument: str, asked: Iterable[str], known: dict[str, str]) -> tuple[str, ...]:
         """Return names as the project spells them.

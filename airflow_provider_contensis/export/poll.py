@@ -161,7 +161,7 @@ def check(client: ContensisClient, project_id: str, query: EntryQuery) -> Window
 
 def _search(client: ContensisClient, project_id: str, query: EntryQuery) -> tuple[WindowSearch, Planner]:
     search = WindowSearch(client, project_id, query, ReadOptions(max_concurrent_requests=1))
-    return search, Planner(client, project_id, query, search)
+    return search, Planner(client, project_id, search)
 
 
 def _window(query: EntryQuery, languages: Iterable[str]) -> Window:

@@ -17,7 +17,6 @@ from airflow_provider_contensis.export.sinks.postgres_ledger import PostgresLedg
 from airflow_provider_contensis.export.sinks.postgres_state import SyncTable
 from airflow_provider_contensis.export.sinks.postgres_tables import Tables
 from airflow_provider_contensis.export.temporary import translate_temporary_errors
-from airflow_provider_contensis.export.where import numbered_as_given
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ def update_postgres(
     )
     with (
         translate_temporary_errors(),
-        numbered_as_given(request.query),
         Checkpoint(
             Destination(f"postgresql://{request.schema}/", True, "jsonl", None),
             fingerprint_of(client, project_id, follower.main_query),

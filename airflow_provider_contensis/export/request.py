@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
@@ -27,9 +28,9 @@ from airflow_provider_contensis.export.formats.base import FormatOptions, Timest
 from airflow_provider_contensis.export.model import EntryQuery
 from airflow_provider_contensis.export.times import query_time, sort_key
 from airflow_provider_contensis.utils.json import is_json_serializable
+from airflow_provider_contensis.utils.text import show
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from os import PathLike
     from typing import Unpack
 
@@ -191,19 +192,39 @@ def _clauses(argument: str, value: str | Clause | Iterable[Clause]) -> tuple[Cla
     example = '[{"field": "runtime", "greaterThan": 90}]'
     where = rendered_value(value)
     clauses = [where] if isinstance(where, Mapping) else where
-    if (
-        isinstance(clauses, str)
-        or not isinstance(clauses, Iterable)
-        or not is_json_serializable(clauses := [rendered_value(clause) for clause in clauses])
-    ):
-        clauses = None
-    if clauses is None:
+    try:
+        if isinstance(clauses, str) or not isinstance(clauses, Iterable):
+            raise TypeError
+        clauses = [_json(argument, rendered_value(clause)) for clause in clauses]
+        if not is_json_serializable(clauses):
+            raise TypeError
+    except (TypeError, RecursionError):
         raise ConfigurationError(
             f"{argument} must be a list of search clauses, such as {example}, or the same as JSON text."
-        )
+        ) from None
     if not all(isinstance(clause, Mapping) and clause for clause in clauses):
         raise ConfigurationError(f"{argument} must contain search clauses only, such as {example}.")
     return tuple(clauses)
+
+
+def _json(argument: str, value: object) -> Any:
+    """Return what a native template gives, as JSON has it: times as text, and any collection as a list.
+
+    :raises ConfigurationError: names a value that JSON cannot hold.
+    """
+    if isinstance(value, Mapping):
+        return {name: _json(argument, member) for name, member in value.items()}
+    if isinstance(value, set | frozenset):  # sorted, so that every attempt asks for the same
+        return sorted((_json(argument, item) for item in value), key=repr)
+    if isinstance(value, list | tuple):
+        return [_json(argument, item) for item in value]
+    if isinstance(value, datetime):
+        return query_time(argument, value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if not is_json_serializable(value):
+        raise ConfigurationError(f"{argument} contains {show(value)}, which JSON cannot hold.")
+    return value
 
 
 _QUERY_ARGUMENTS: dict[str, Parser] = {

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_contensis.exceptions import APIError
+from airflow_provider_contensis.exceptions import APIError, ValidationError
 from airflow_provider_contensis.export.diagnosis import add_hint, checks_of
 from airflow_provider_contensis.export.limits import Limits
 from airflow_provider_contensis.export.model import CREATED
 from airflow_provider_contensis.export.page import SIZES, Page, check_page, split_page
+from airflow_provider_contensis.export.where import number_as_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class WindowSearch:
 
     :param client: sends the searches.
     :param project_id: the project to search.
-    :param query: its API, link depths and change mark apply; its clauses are in the windows.
+    :param query: its API, link depths and change mark apply; its clauses are in the windows. A plan gives
+        its `where` the types of the fields.
     :param options: page size and concurrency to begin with.
     """
 
@@ -99,6 +101,8 @@ class WindowSearch:
         try:
             return self._client.retrying(attempt, what=what, cancelled=stopped)
         except APIError as error:
+            if isinstance(error, ValidationError):
+                number_as_given(error, window.where)
             if error.status_code in REFUSED:
                 add_hint(error, *checks_of(window.where))
             elif error.status_code == 429:

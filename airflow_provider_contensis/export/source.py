@@ -15,6 +15,7 @@ from airflow_provider_contensis.export.read import WindowReader
 from airflow_provider_contensis.export.request import ReadOptions
 from airflow_provider_contensis.export.search import WindowSearch
 from airflow_provider_contensis.export.times import sort_key
+from airflow_provider_contensis.export.where import typed_query
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class EntrySource:
     ) -> None:
         self._progress = Progress()
         self._search = WindowSearch(client, project_id, query, options or ReadOptions())
-        self._planner = Planner(client, project_id, query, self._search)
+        self._planner = Planner(client, project_id, self._search)
         self._reader = WindowReader(self._search, on_progress=self._progress.add)
         # The greatest change mark read; if nothing is read, the next export begins where this one did.
         self.watermark = query.changed_from
@@ -67,6 +68,7 @@ class EntrySource:
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
+        self._search.query = typed_query(self._search.query, plan.content_types)
         self._known_types.update(plan.whole.content_type_ids)
         resumed = checkpoint is not None and checkpoint.plan is not None
         proof = Proof(self._search, self._reader, plan_is_old=resumed)

@@ -14,6 +14,9 @@ _ISO = re.compile(
 )
 # As the service writes nearly all of them.
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
+# Times that depend on when they are asked for (docs/contensis-api.md, "Search").
+DATE_FUNCTION = re.compile(r"(now|(start|end)of(minute|hour|day|week|month|year))\s*\(.*\)", re.IGNORECASE)
+PERIODS = re.compile(r"[+-]?\d+[yMwdhm](\s+[+-]?\d+[yMwdhm])*")
 
 
 def query_time(argument: str, value: object) -> str:
@@ -24,7 +27,7 @@ def query_time(argument: str, value: object) -> str:
     :raises ConfigurationError: the value is not a time.
     """
     text = value.isoformat() if isinstance(value, datetime) else as_text(value)
-    utc = _in_utc(text)
+    utc = in_utc(text)
     if utc is None:
         raise ConfigurationError(
             f"{argument} must be an ISO 8601 time, such as 2031-04-02T00:00:00Z, not {show(text)}."
@@ -37,7 +40,7 @@ def sort_key(text: str) -> str:
 
     Contensis drops trailing zeros of a fraction, so times in UTC sort correctly once the Z is removed.
     """
-    return text[:-1] if text.endswith("Z") else (_in_utc(text) or text).rstrip("Z")
+    return text[:-1] if text.endswith("Z") else (in_utc(text) or text).rstrip("Z")
 
 
 def as_datetime(text: str | None) -> datetime | None:
@@ -47,7 +50,7 @@ def as_datetime(text: str | None) -> datetime | None:
             return datetime.fromisoformat(text)
         except ValueError:
             return None
-    utc = _in_utc(text or "")
+    utc = in_utc(text or "")
     if utc is None:
         return None
     whole, _, fraction = utc[:-1].partition(".")
@@ -63,7 +66,8 @@ def query_millisecond(moment: datetime) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-def _in_utc(text: str) -> str | None:
+def in_utc(text: str) -> str | None:
+    """Return an ISO 8601 time in UTC, with all of its fractional digits; None if it is not one."""
     match = _ISO.fullmatch(text)
     if match is None:
         return None

@@ -304,7 +304,6 @@ class ContensisHook(BaseHook):
         """
         from airflow_provider_contensis.export.request import entry_query, read_options
         from airflow_provider_contensis.export.source import EntrySource
-        from airflow_provider_contensis.export.where import numbered_as_given
         from airflow_provider_contensis.utils.json import loads_json
 
         query = entry_query(
@@ -321,15 +320,12 @@ class ContensisHook(BaseHook):
         )
         options = read_options(page_size=page_size, max_concurrent_requests=max_concurrent_requests)
         source = EntrySource(self.client, project_id or self.project_id, query, options)
-        with numbered_as_given(query):
-            for batch in source.read(source.plan()):
-                for entry in batch.entries:
-                    try:
-                        yield loads_json(bytes(entry))
-                    except ValueError:
-                        raise InvalidResponseError(
-                            "An entry contains JSON that Python cannot read."
-                        ) from None
+        for batch in source.read(source.plan()):
+            for entry in batch.entries:
+                try:
+                    yield loads_json(bytes(entry))
+                except ValueError:
+                    raise InvalidResponseError("An entry contains JSON that Python cannot read.") from None
 
 
 def client_of(settings: ConnectionSettings, *, is_patient: bool = True) -> ContensisClient:

@@ -615,3 +615,21 @@ class TestRefusals:
         copy.sandbox.faults = unmarked
         with pytest.raises(ConfigurationError, match='Set api="management"'):
             copy.run(api="delivery")
+
+
+def test_where_may_name_a_field_that_a_redefined_content_type_lacks(
+    make_client: Callable[..., ContensisClient], tmp_path: Path
+) -> None:
+    """Only the content types together have to have it."""
+    catalogue = several_types(4, types=2)
+    catalogue.content_types["kind0"]["fields"].append(
+        {"id": "only", "dataType": "string", "dataFormat": None, "validations": {}}
+    )
+    with Sandbox(catalogue) as sandbox:
+        copy = Copy(catalogue, make_client(sandbox), sandbox, tmp_path)
+        where: list[Clause] = [{"field": "only", "exists": False}]
+        assert copy.run(where=where)["upserts"] == 16
+        catalogue.content_types["kind1"]["fields"].append(
+            {"id": "new", "dataType": "string", "dataFormat": None, "validations": {}}
+        )
+        assert copy.run(where=where)["upserts"] == 0

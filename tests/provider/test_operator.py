@@ -73,6 +73,8 @@ class TestArguments:
             ({"content_type_id": [nested(20_000)]}, "content_type_id must be a name"),
             ({"page_size": 10**5_000}, "page_size must be"),
             ({"changed_from": 10**5_000}, "changed_from must be an ISO 8601 time"),
+            ({"where": [{"field": "x", "equalTo": b"y"}]}, "where contains b'y', which JSON cannot hold"),
+            ({"where": [{"field": "x", "in": [1, float("nan")]}]}, "where contains nan, which JSON"),
             ({"where": [{}]}, "where must contain search clauses only"),
             ({"where": ["film"]}, "where must contain search clauses only"),
             ({"fields": [""]}, "fields must be a name"),

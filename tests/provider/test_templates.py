@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -204,6 +205,26 @@ def test_clauses_may_be_rendered(native: bool, template: str, value: object) -> 
     assert request(native, value, where=template) == plain(where=[CLAUSE])
     if value is CLAUSE:
         assert request(native, value, where=[template]) == plain(where=[CLAUSE])
+
+
+@pytest.mark.parametrize(
+    ("value", "operand"),
+    [
+        (datetime(2031, 4, 2, tzinfo=UTC), "2031-04-02T00:00:00Z"),
+        (datetime(2031, 4, 2, tzinfo=timezone(timedelta(hours=2))), "2031-04-01T22:00:00Z"),
+        (date(2031, 4, 2), "2031-04-02"),
+        ({2, 1}, [1, 2]),
+        ((1, 2), [1, 2]),
+        ([datetime(2031, 4, 2)], ["2031-04-02T00:00:00Z"]),  # noqa: DTZ001 - without an offset it is UTC
+    ],
+)
+def test_native_values_in_clauses_become_json(value: object, operand: object) -> None:
+    for where in (
+        {"field": "x", "equalTo": "{{ value }}"},
+        {"not": [{"field": "x", "equalTo": "{{ value }}"}]},
+    ):
+        expected = json.loads(json.dumps(where).replace('"{{ value }}"', json.dumps(operand)))
+        assert request(True, value, where=[where]) == plain(where=[expected])
 
 
 @BOTH_RENDERINGS
