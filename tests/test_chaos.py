@@ -167,7 +167,7 @@ class TestOracle:
         plan = Planner.plan
 
         def plan_more(self: Planner) -> Any:
-            self._query = self._search.query = replace(self._query, changed_from=None)
+            self._search.query = replace(self._search.query, changed_from=None)
             return plan(self)
 
         monkeypatch.setattr(Planner, "plan", plan_more)

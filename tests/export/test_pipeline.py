@@ -200,11 +200,11 @@ class TestExport:
                 version_status="published",
                 api="delivery",
                 link_depth=1,
-                field_link_depths={"director": 2},
+                field_link_depths={"settings": 2},
             )
         assert caplog.messages[0].endswith(
             ": content types: all; languages: all; data format: entry and asset; where: none; fields: all; "
-            'published: from the beginning to now; link depth: 1; field link depths: {"director": 2}'
+            'published: from the beginning to now; link depth: 1; field link depths: {"settings": 2}'
         )
 
     @pytest.mark.parametrize(

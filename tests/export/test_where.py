@@ -403,7 +403,10 @@ class TestOverHttp:
         place: int,
     ) -> None:
         clauses = {"ok": {"field": "code", "exists": True}, "bad": {"field": "code", "greaterThen": 1}}
-        asked = {"content_type_id": content_type_id, "where": [clauses[each] for each in where]}
+        asked: dict[str, Any] = {
+            "content_type_id": content_type_id,
+            "where": [clauses[each] for each in where],
+        }
         feed = ChangesRequest.from_arguments(destination=f"{tmp_path}/feed/", **asked)
         file = ExportRequest.from_arguments(destination=f"{tmp_path}/x.jsonl", **asked)
         with pytest.raises(ValidationError, match=rf"where\[{place}\].*'greaterThen'"):
