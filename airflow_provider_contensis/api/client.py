@@ -189,7 +189,9 @@ class ContensisClient:
 
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
-        return self.call("GET", _path(api, project_id), responses.project)
+        return self.call(
+            "GET", _path(api, project_id), lambda response: responses.project(response, project_id)
+        )
 
     def get_date(self, project_id: str, *, api: Api = "management") -> datetime | None:
         """Return the time of the service's clock when it answers for a project; None if it does not say."""
@@ -226,7 +228,12 @@ class ContensisClient:
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         path = _path(api, project_id, "contenttypes", content_type_id)
-        return self.call("GET", path, responses.content_type, params={"versionStatus": version_status})
+        return self.call(
+            "GET",
+            path,
+            lambda response: responses.content_type(response, content_type_id),
+            params={"versionStatus": version_status},
+        )
 
     def get_entry(
         self,
@@ -255,7 +262,7 @@ class ContensisClient:
         return self.call(
             "GET",
             _path(api, project_id, "entries", entry_id),
-            lambda response: responses.entry(response, entry_id, language),
+            lambda response: responses.entry(response, entry_id, language, project_id),
             params=params,
         )
 

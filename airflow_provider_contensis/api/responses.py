@@ -29,7 +29,7 @@ from airflow_provider_contensis.utils.json import loads_json
 from airflow_provider_contensis.utils.text import count, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import requests
 
@@ -202,15 +202,18 @@ def json_object_or_none(response: requests.Response) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def project(response: requests.Response) -> Project:
-    """Return the project of an answer.
+def project(response: requests.Response, project_id: str) -> Project:
+    """Return the project of an answer, which has to be the one that was asked for.
 
     :raises InvalidResponseError: it is something else; so do the functions below.
     """
-    return cast("Project", _object(response))
+    found = _object(response)
+    if not _is_named(found.get("id", project_id), project_id):
+        raise unexpected(response, "the project that was asked for")
+    return cast("Project", found)
 
 
-def entry(response: requests.Response, entry_id: str, language: str | None) -> Entry:
+def entry(response: requests.Response, entry_id: str, language: str | None, project_id: str) -> Entry:
     """Return the entry of an answer, which has to be the one that was asked for."""
     found = _object(response)
     sys = found.get("sys")
@@ -218,6 +221,8 @@ def entry(response: requests.Response, entry_id: str, language: str | None) -> E
         raise unexpected(response, "the entry that was asked for")
     if language and not _is_named(sys.get("language", language), language):
         raise unexpected(response, "the language that was asked for")
+    if not _is_named(sys.get("projectId", project_id), project_id):
+        raise unexpected(response, "an entry of the project that was asked for")
     return found
 
 
@@ -239,9 +244,12 @@ def total_count(response: requests.Response) -> int:
     return total
 
 
-def content_type(response: requests.Response) -> ContentType:
-    """Return the content type of an answer."""
-    return cast("ContentType", _object(response))
+def content_type(response: requests.Response, content_type_id: str) -> ContentType:
+    """Return the content type of an answer, which has to be the one that was asked for."""
+    found = _object(response)
+    if not _is_named(found.get("id"), content_type_id):
+        raise unexpected(response, "the content type that was asked for")
+    return cast("ContentType", found)
 
 
 def projects(response: requests.Response) -> list[Project]:
@@ -250,16 +258,20 @@ def projects(response: requests.Response) -> list[Project]:
 
 
 def content_types(response: requests.Response) -> list[ContentType]:
-    """Return the content types of an answer, from which files can be made: of the right shape, and text."""
+    """Return the content types of an answer, from which files can be made: of the right shape.
+
+    What names files and columns is valid text; names for people may hold lone surrogates.
+    """
     definitions = _objects(response)
-    try:
-        json.dumps(definitions, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise unexpected(response, "content types that are valid text") from None
     for definition in definitions:
         fields, version = definition.get("fields"), definition.get("version")
         if not isinstance(version, dict | None) or not (fields is None or _are_fields(fields)):
             raise unexpected(response, "content types")
+        try:
+            json.dumps(definition)  # not nested too deeply
+            json.dumps([*_ids(definition), version], ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            raise unexpected(response, "content types whose ids are valid text") from None
     return cast("list[ContentType]", definitions)
 
 
@@ -294,6 +306,15 @@ def _objects(response: requests.Response) -> list[dict[str, Any]]:
 
 def _are_fields(value: Any) -> bool:
     return _is_list_of_objects(value) and all(isinstance(field.get("id"), str) for field in value)
+
+
+def _ids(definition: dict[str, Any]) -> Iterator[Any]:
+    """Yield the ids of a content type or field, and of the fields within it."""
+    yield definition.get("id")
+    fields = definition.get("fields")
+    if _is_list_of_objects(fields):
+        for field in fields or ():
+            yield from _ids(field)
 
 
 def _is_list_of_objects(value: Any) -> bool:

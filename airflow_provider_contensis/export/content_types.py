@@ -7,13 +7,16 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import InvalidResponseError
 from airflow_provider_contensis.export.storage.base import write_whole
 from airflow_provider_contensis.export.storage.local import LocalStorage
-from airflow_provider_contensis.utils.text import count
+from airflow_provider_contensis.utils.text import count, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
+    from airflow_provider_contensis.api.resources import Api, ContentType, ContentTypeFormat, VersionStatus
     from airflow_provider_contensis.export.results import ContentTypesSummary
     from airflow_provider_contensis.export.storage.base import Storage
 
@@ -46,14 +49,36 @@ def export_content_types(
     definitions = client.list_content_types(
         project_id, data_format=data_format, version_status=version_status, api=api
     )
-    definitions.sort(key=lambda definition: str(definition.get("id")))
-    content = json.dumps(definitions, indent=2, ensure_ascii=False).encode() + b"\n"
+    _check(definitions, data_format)
+    definitions.sort(key=lambda definition: definition["id"])
+    # What is no valid text stays escaped, as JSON has it.
+    content = json.dumps(definitions, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
     write_whole(storage or LocalStorage(), root or destination, content, owner=owner)
     log.info("Wrote %s: the definitions of %s", destination, count(len(definitions), "content type"))
     return {
         "destination": destination,
-        "content_types": [str(definition.get("id")) for definition in definitions],
+        "content_types": [definition["id"] for definition in definitions],
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "project_id": project_id,
     }
+
+
+def _check(definitions: Sequence[ContentType], data_format: ContentTypeFormat | None) -> None:
+    """Refuse an answer that is not what was asked for.
+
+    :raises InvalidResponseError: a content type has no id, is there twice, or is of another data format.
+    """
+    seen: set[str] = set()
+    for definition in definitions:
+        id_, found = definition.get("id"), str(definition.get("dataFormat") or "entry").lower()
+        if not isinstance(id_, str) or not id_ or id_.lower() in seen:
+            raise InvalidResponseError(
+                f"The service lists the content type {show(id_)}, which is not an id, or is listed twice."
+            )
+        seen.add(id_.lower())
+        if data_format is not None and found != data_format:
+            raise InvalidResponseError(
+                f"The service lists content type {show(id_)} with the data format {show(found)}, but "
+                f"{data_format!r} was asked for."
+            )

@@ -133,6 +133,7 @@ class TestUnexpectedAnswers:
             b'{"id": "film", "fields": [{}]}',
             b'{"id": "film", "version": 7}',
             b'{"id": "\\ud800"}',
+            b'{"id": "film", "fields": [{"id": "x", "fields": [{"id": "\\ud800"}]}]}',
         ],
     )
     def test_invalid_content_types_are_refused(
@@ -144,6 +145,34 @@ class TestUnexpectedAnswers:
             pytest.raises(errors.InvalidResponseError, match="was not answered with content types"),
         ):
             make_client(sandbox).list_content_types(sandbox.project_id)
+
+    @pytest.mark.parametrize(
+        ("kind", "answer", "message"),
+        [
+            ("project", {"id": "other"}, "the project that was asked for"),
+            ("content_type", {"id": "zzz"}, "the content type that was asked for"),
+            ("content_type", {}, "the content type that was asked for"),
+            ("entry", {"sys": {"id": "a", "projectId": "zzz"}}, "an entry of the project that was asked for"),
+            ("entry", {"sys": {"id": "b"}}, "the entry that was asked for"),
+        ],
+    )
+    def test_answer_about_something_else_is_refused(
+        self,
+        small_catalogue: Catalogue,
+        make_client: Callable[..., ContensisClient],
+        kind: str,
+        answer: dict[str, object],
+        message: str,
+    ) -> None:
+        with Sandbox(small_catalogue, faults=Answers(*[Response.json(answer)] * 9, kind=kind)) as sandbox:
+            client = make_client(sandbox)
+            calls: dict[str, Callable[[], object]] = {
+                "project": lambda: client.get_project(sandbox.project_id),
+                "content_type": lambda: client.get_content_type(sandbox.project_id, "film"),
+                "entry": lambda: client.get_entry(sandbox.project_id, "a"),
+            }
+            with pytest.raises(errors.InvalidResponseError, match=f"not answered with {message}"):
+                calls[kind]()
 
     def test_exception_does_not_keep_the_answer(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
