@@ -152,9 +152,9 @@ class TestOracle:
     def test_notices_missing_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
         check = page.check_page
 
-        def believe(raw: Any, window: Any, size: int, change_mark: Any) -> Any:
+        def believe(raw: Any, window: Any, size: int, *rest: Any) -> Any:
             raw.total_count = min(raw.total_count, len(raw.items)) if size > 1 else raw.total_count
-            return check(raw, window, size, change_mark)
+            return check(raw, window, size, *rest)
 
         monkeypatch.setattr(search, "check_page", believe)
         disable_proof(monkeypatch)

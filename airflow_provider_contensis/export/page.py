@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,11 +32,14 @@ SIZES = "sizes"  # the aggregation that is asked for
 _CHUNK_BYTES = 1 << 13
 _MILLISECOND = timedelta(milliseconds=1)
 _KIND_CHECKS = {
-    "language": "language-clause",
-    "contentTypeId": "content-type-clause",
-    "dataFormat": "data-format-clause",
-    "versionStatus": "version-status",
+    "language": ("language-clause",),
+    "contentTypeId": ("content-type-clause",),
+    "dataFormat": ("data-format-clause",),
+    "versionStatus": ("version-status",),
+    "projectId": (),
 }
+_KINDS = ("language", "content_type_id", "data_format", "version_status")
+_KIND = attrgetter(*_KINDS, "project_id")
 # An entry's id, why it was not asked for, and the checks of the doctor that look for the cause.
 _Contradiction = tuple[str, str, tuple[str, ...]]
 
@@ -100,21 +104,18 @@ class _Decoder:
     def __init__(self, change_mark: ChangeMark) -> None:
         text = str | None
         self._mark_is_later = change_mark == "either"
-        mark = "modified" if self._mark_is_later else change_mark
-        times: list[Any] = [
-            ("created", text, None),
-            ("changed", text, msgspec.field(default=None, name=mark)),
-        ]
+        mark = msgspec.field(default=None, name="modified" if self._mark_is_later else change_mark)
+        times: list[Any] = [("created", text, None), ("changed", text, mark)]
         times += [("published", text, None)] if self._mark_is_later else []
         if change_mark == "published":  # they tell a draft from a published version
             number = msgspec.field(default=None, name="versionNo")
             times += [("modified", text, None), ("version_no", text, number)]
         version = msgspec.defstruct("Version", times, gc=False)
-        members: list[Any] = [("id", str), ("language", str, ""), ("content_type_id", str, "")]
-        members += [("data_format", str, ""), ("version_status", str, ""), ("version", version | None, None)]
+        kinds: list[Any] = [(name, str, "") for name in _KINDS]
+        members = [("id", str), *kinds, ("project_id", text, None), ("version", version | None, None)]
         sys = msgspec.defstruct("Sys", members, rename="camel", gc=False)
-        entry = msgspec.defstruct("Entry", [("sys", sys)], gc=False)
-        self._decode: Any = msgspec.json.Decoder(entry).decode  # the type is built at run time
+        entry: Any = msgspec.defstruct("Entry", [("sys", sys)], gc=False)  # built at run time
+        self._decode = msgspec.json.Decoder(entry).decode
         # A project may hide times (docs/contensis-api.md, "Projects").
         self._hidden: Any = version()
 
@@ -209,11 +210,12 @@ def entry_metas(entries: Sequence[msgspec.Raw], change_mark: ChangeMark) -> list
     return decoder.metas(decoder.decode(entries))
 
 
-def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) -> Page:
+def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery, project_id: str) -> Page:
     """Return a page with as many distinct entries as the service counts, all of them asked for.
 
     :param page_size: as requested.
     :param query: what the window is a part of.
+    :param project_id: of the entries.
     :raises IncompleteReadError: the page does not hold what the service says it does.
     :raises InvalidResponseError: an entry is malformed, or was not asked for.
     """
@@ -236,7 +238,7 @@ def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) 
             found=distinct,
         )
     contradiction = (
-        _wrong_kind(window, query, decoded)
+        _wrong_kind(window, query, project_id, decoded)
         or _wrong_window(window, batch.metas)
         or _wrong_version(query, decoded)
         or _wrong_change_mark(query, batch.metas)
@@ -244,7 +246,8 @@ def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery) 
     if contradiction is not None:
         entry_id, reason, checks = contradiction
         raise InvalidResponseError(
-            f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}. {hint(*checks)}"
+            f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}."
+            + (f" {hint(*checks)}" if checks else "")
         )
     return Page(size, raw.total_count, batch, _sizes(raw.aggregations))
 
@@ -254,21 +257,23 @@ def _sizes(aggregations: Any) -> dict[str, int] | None:
     return sizes if isinstance(sizes, dict) and all(type(size) is int for size in sizes.values()) else None
 
 
-def _wrong_kind(window: Window, query: EntryQuery, decoded: Sequence[Any]) -> _Contradiction | None:
+def _wrong_kind(
+    window: Window, query: EntryQuery, project_id: str, decoded: Sequence[Any]
+) -> _Contradiction | None:
     """Return an entry of another kind than asked for."""
     # Nearly always one kind, so that this costs no comparison for each entry.
-    kinds = {(sys.language, sys.content_type_id, sys.data_format, sys.version_status): sys for sys in decoded}
+    kinds = {_KIND(sys): sys for sys in decoded}
     asked: dict[str, set[str]] = {
         "language": {name.lower() for name in window.languages},
         "contentTypeId": set() if window.unlisted else {name.lower() for name in window.content_type_ids},
         "dataFormat": {query.data_format} if query.data_format else set(),
         "versionStatus": {query.version_status.lower()},
+        "projectId": {project_id.strip().lower()},
     }
-    for sys in kinds.values():
-        found = (sys.language, sys.content_type_id, sys.data_format, sys.version_status)
+    for found, sys in kinds.items():
         for (name, allowed), value in zip(asked.items(), found, strict=True):
             if value and allowed and value.lower() not in allowed:
-                checks = (_KIND_CHECKS[name],) if len(allowed) == 1 else (_KIND_CHECKS[name], "in")
+                checks = _KIND_CHECKS[name] if len(allowed) == 1 else (*_KIND_CHECKS[name], "in")
                 return sys.id, f"its sys.{name} is {show(value)}", checks
     return None
 

@@ -96,7 +96,7 @@ class WindowSearch:
                 with self._parsing:
                     raw = split_page(body, window)
             with self._parsing:
-                return check_page(raw, window, permit.page_size, self.query)
+                return check_page(raw, window, permit.page_size, self.query, self._project_id)
 
         try:
             return self._client.retrying(attempt, what=what, cancelled=stopped)

@@ -83,6 +83,7 @@ def test_drafts_belong_into_an_export_of_the_latest_versions(
         ("sys.language", "fr", "its sys.language is 'fr'"),
         ("sys.contentTypeId", "person", "its sys.contentTypeId is 'person'"),
         ("sys.dataFormat", "asset", "its sys.dataFormat is 'asset'"),
+        ("sys.projectId", "other", "its sys.projectId is 'other'"),
         ("sys.versionStatus", "latest", "its sys.versionStatus is 'latest'"),
         ("sys.version.published", None, "it was never published"),
     ],
@@ -108,6 +109,7 @@ def test_entry_that_changed_at_another_time_is_refused(
 
 def test_hidden_versions_contradict_nothing(catalogue: Catalogue, export: Callable[..., int]) -> None:
     hidden = [changed(entry, "sys.version", None) for entry in catalogue.entries("latest")]
+    hidden = [changed(entry, "sys.projectId", None) for entry in hidden]
     assert export(catalogue, hidden) == 12
 
 
