@@ -56,7 +56,9 @@ def check_names(
     :param asked: those that the arguments ask for.
     :raises ConfigurationError: names the value, and the argument to use.
     """
-    for field, argument, names in _compared(nested_clauses(clauses)):
+    # What is left out may be a content type that the project does not list.
+    everywhere = (each for each in _compared(nested_clauses(clauses)) if each[1] != "content_type_id")
+    for field, argument, names in (*everywhere, *_compared(_nested(clauses, "and", "or"))):
         for name in names:
             if name.lower() not in map(str.lower, known[argument]):
                 raise ConfigurationError(
@@ -64,7 +66,7 @@ def check_names(
                     f"{did_you_mean(name, known[argument])} Available: {', '.join(sorted(known[argument]))}. "
                     f"Better use the argument {argument}."
                 )
-    for field, argument, names in _compared(_needed(clauses)):
+    for field, argument, names in _compared(_nested(clauses, "and")):
         if not {name.lower() for name in names} & {name.lower() for name in asked[argument]}:
             raise ConfigurationError(
                 f"where contains {field} {', '.join(map(repr, names))}, but {argument} asks for "
@@ -119,13 +121,14 @@ def _compared(clauses: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
                 yield field, argument, names
 
 
-def _needed(clauses: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the clauses that every entry has to match."""
+def _nested(clauses: Iterable[Any], *operators: str) -> Iterator[Mapping[str, Any]]:
+    """Yield clauses, and those within some operators."""
     for clause in clauses:
         if isinstance(clause, Mapping):
             yield clause
-            nested = clause.get("and")
-            yield from _needed(nested if isinstance(nested, list) else ())
+            for operator in operators:
+                nested = clause.get(operator)
+                yield from _nested(nested if isinstance(nested, list) else (), *operators)
 
 
 def _typed_clause(clause: Any, shapes: Sequence[Record], strict: bool) -> Any:

@@ -358,6 +358,8 @@ class TestOverHttp:
             ({"field": "sys.language", "equalTo": "EN-gb"}, 4),
             ({"field": "sys.contentTypeId", "in": ["film"]}, 4),
             ({"not": {"field": "sys.versionStatus", "equalTo": "latest"}}, 4),
+            ({"not": {"field": "sys.contentTypeId", "equalTo": "unlisted"}}, 4),
+            ({"or": [{"field": "sys.language", "equalTo": name} for name in ("cy", "en-GB")]}, 4),
         ],
     )
     def test_values_match_in_any_rendering(
@@ -390,6 +392,17 @@ class TestOverHttp:
     ) -> None:
         with pytest.raises(ConfigurationError, match=f"where contains {path} .*{message}"):
             self.count(films, make_client, {"field": path, "equalTo": value}, language="en-GB")
+        with pytest.raises(ConfigurationError, match=f"where contains {path} "):
+            nested = {"and": [{"field": "code", "exists": True}, {"field": path, "in": [value]}]}
+            self.count(films, make_client, nested, language="en-GB")
+
+    @pytest.mark.parametrize("operator", ["or", "not"])
+    def test_unknown_name_is_refused_within_other_clauses(
+        self, films: Sandbox, make_client: Callable[..., ContensisClient], operator: str
+    ) -> None:
+        nested = {operator: [{"field": "sys.language", "equalTo": "en-UK"}]}
+        with pytest.raises(ConfigurationError, match="'en-UK', which does not exist"):
+            self.count(films, make_client, nested)
 
     @pytest.mark.parametrize("content_type_id", [None, "film"])
     @pytest.mark.parametrize(("where", "place"), [(["ok", "bad"], 1), (["bad"], 0)])
