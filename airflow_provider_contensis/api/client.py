@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 from weakref import WeakSet
@@ -189,9 +190,7 @@ class ContensisClient:
 
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
-        return self.call(
-            "GET", _path(api, project_id), lambda response: responses.project(response, project_id)
-        )
+        return self.call("GET", _path(api, project_id), partial(responses.project, project_id=project_id))
 
     def get_date(self, project_id: str, *, api: Api = "management") -> datetime | None:
         """Return the time of the service's clock when it answers for a project; None if it does not say."""
@@ -211,9 +210,8 @@ class ContensisClient:
         :param version_status: `published` or `latest`.
         """
         params = {"dataFormat": data_format, "versionStatus": version_status}
-        return self.call(
-            "GET", _path(api, project_id, "contenttypes"), responses.content_types, params=params
-        )
+        path = _path(api, project_id, "contenttypes")
+        return self.call("GET", path, responses.content_types, params=params)
 
     def get_content_type(
         self,
@@ -228,12 +226,8 @@ class ContensisClient:
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
         path = _path(api, project_id, "contenttypes", content_type_id)
-        return self.call(
-            "GET",
-            path,
-            lambda response: responses.content_type(response, content_type_id),
-            params={"versionStatus": version_status},
-        )
+        read = partial(responses.content_type, content_type_id=content_type_id)
+        return self.call("GET", path, read, params={"versionStatus": version_status})
 
     def get_entry(
         self,
@@ -259,12 +253,8 @@ class ContensisClient:
             "versionStatus": version_status,
             **_link_params(link_depth, field_link_depths),
         }
-        return self.call(
-            "GET",
-            _path(api, project_id, "entries", entry_id),
-            lambda response: responses.entry(response, entry_id, language, project_id),
-            params=params,
-        )
+        read = partial(responses.entry, entry_id=entry_id, language=language, project_id=project_id)
+        return self.call("GET", _path(api, project_id, "entries", entry_id), read, params=params)
 
     def search_entries(
         self,
