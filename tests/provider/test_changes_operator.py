@@ -19,6 +19,7 @@ from airflow_provider_contensis.operators.changes import ContensisExportChangesO
 from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_catalogue
 from tests.feeds import load, served
 from tests.provider.dags import run
+from tests.provider.events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,19 +153,11 @@ class TestExecution:
         assert export.execute({})["change_set"] is None
 
     def test_asset_event_records_the_change_set(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        class Events:
-            """Events by asset; in Airflow 3.0, assets have no hash."""
-
-            event = SimpleNamespace(extra={})
-
-            def __getitem__(self, key: Any) -> SimpleNamespace:
-                assert key == asset
-                return self.event
-
         asset = Asset(uri=f"file://{tmp_path}/feed")
         export = operator(destination=f"{tmp_path}/feed/", outlets=[asset])
-        result = export.execute(context(outlet_events=Events()))
-        assert Events.event.extra == {
+        events = Events(asset)
+        result = export.execute(context(outlet_events=events))
+        assert events.event.extra == {
             "destination": f"{tmp_path}/feed/",
             "project_id": "synthetic",
             "change_set": result["change_set"],

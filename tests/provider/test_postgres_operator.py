@@ -9,7 +9,6 @@ import runpy
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ from airflow_provider_contensis.transfers.contensis_to_postgres import Contensis
 from tests.feeds import served
 from tests.postgres import DRIVERS
 from tests.provider.dags import run
+from tests.provider.events import Events
 from tests.provider.test_changes_operator import context
 
 if TYPE_CHECKING:
@@ -176,10 +176,10 @@ class TestExecution:
             operator(postgres_conn_id="nobody").execute(context())
 
     def test_asset_event_records_the_run(self, sandbox: Sandbox, database: Postgres) -> None:
-        asset = Asset(name="copy", uri="postgres://db/contensis/contensis/article")
-        events = {asset: SimpleNamespace(extra={})}
+        asset = Asset(uri="postgres://db/contensis/contensis/article")
+        events = Events(asset)
         result = operator(outlets=[asset]).execute(context(outlet_events=events))
-        assert events[asset].extra == {
+        assert events.event.extra == {
             "schema": "contensis",
             "project_id": "synthetic",
             "upserts": 20,
