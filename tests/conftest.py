@@ -56,7 +56,6 @@ _SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUz
 # Together they take as long as all other tests that need no Airflow.
 _LONG_MODULES = {
     "test_chaos",
-    "test_chaos_sync",
     "test_code",
     "test_full_disk",
     "test_fuzz",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.sinks.feed_index import FeedIndex
     from tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 FIRST = Phase(happenings=(), seconds=3_600)
 EDITED = Phase(
     happenings=(Happening("edit", 12), Happening("discard", 3), Happening("import", 10)), seconds=3_600
@@ -62,7 +64,6 @@ def violations(scenario: Scenario) -> str:
     return " ".join(run_scenario(scenario).violations)
 
 
-@pytest.mark.slow
 def test_copies_stay_in_step_through_random_histories() -> None:
     outcomes = [run(seed) for seed in range(7, 13)]
     assert [(outcome.seed, outcome.violations) for outcome in outcomes if outcome.violations] == []
