@@ -180,12 +180,14 @@ def _created_before(time: str, batch: Batch) -> Batch:
 
 
 def _follow_from(page: Page) -> str | None:
-    """Return the created time from which to ask for the page after this one; None if it is hidden.
+    """Return the created time from which to ask for the page after this one; None if it cannot be told.
 
-    It is cut to the millisecond, as the search index is: entries that the index sorts behind the last one may
-    differ from it in later digits.
+    It is hidden, or the service has not sorted the page, so that what comes after it is not known. It is cut
+    to the millisecond, as the search index is: entries that the index sorts behind the last one may differ
+    from it in later digits.
     """
-    return _at_millisecond(page.last_created)
+    seconds = [meta.created[:19] for meta in page.batch.metas if meta.created]
+    return _at_millisecond(page.last_created) if seconds == sorted(seconds) else None
 
 
 def _at_millisecond(created: str | None) -> str | None:

@@ -159,6 +159,27 @@ def test_second_page_shown_empty_is_read_again_though_new_entries_hide_the_gap(
     assert sorted(json.loads(row)["sys"]["id"] for row in rows) == sorted(ids[:-60] + published)
 
 
+def test_page_that_is_not_sorted_is_not_followed_by_another(export: Callable[..., list[bytes]]) -> None:
+    """As many entries leave as the page after it cannot show, so the number read is the number counted."""
+    catalogue = synthetic_catalogue(30, body_bytes=50)
+    rows = catalogue.entries("published")
+    newest, ids = rows[:-21:-1], [json.loads(row)["sys"]["id"] for row in rows]
+    shown: list[Request] = []
+
+    def unsorted(request: Request) -> Response | None:
+        if request.kind != "search" or json.loads(request.body)["pageSize"] != 20 or shown:
+            return None
+        shown.append(request)
+        page = {**json.loads(request.answer().body), "items": [json.loads(row) for row in newest]}
+        for entry_id in ids[20:]:
+            catalogue.unpublish(entry_id)
+        return Response.json(page)
+
+    found = export(catalogue, unsorted, 20, max_concurrent_requests=1)
+    assert shown
+    assert {json.loads(row)["sys"]["id"] for row in found} >= set(ids[:20])
+
+
 def test_page_of_other_ids_with_wrong_entries_is_requested_again(export: Callable[..., list[bytes]]) -> None:
     """Windows of entries with one created time are cut by id; the last one holds all other ids."""
     catalogue = synthetic_catalogue(60, same_created=60, body_bytes=50)
