@@ -101,7 +101,7 @@ def poll(client: ContensisClient, project_id: str, query: EntryQuery, cursor: Cu
     :raises ContensisError: the service could not be asked.
     """
     query = replace(query, changed_from=None, changed_to=None, for_copy=True)
-    languages = query.languages or _search(client, project_id, query)[1].languages()
+    languages = query.languages or _planner(client, project_id, query).languages()
     everything = _window(query, languages).where
     entries, date = client.count_entries_at(project_id, everything, api=query.api)
     drafts = None
@@ -156,12 +156,15 @@ def check(client: ContensisClient, project_id: str, query: EntryQuery) -> Window
     :raises ConfigurationError: the project has no such content type, language or field.
     :raises ContensisError: the service could not be asked.
     """
-    return _search(client, project_id, query)[1].plan().whole
+    return _planner(client, project_id, query).plan().whole
 
 
-def _search(client: ContensisClient, project_id: str, query: EntryQuery) -> tuple[WindowSearch, Planner]:
-    search = WindowSearch(client, project_id, query, ReadOptions(max_concurrent_requests=1))
-    return search, Planner(client, project_id, search)
+def _search(client: ContensisClient, project_id: str, query: EntryQuery) -> WindowSearch:
+    return WindowSearch(client, project_id, query, ReadOptions(max_concurrent_requests=1))
+
+
+def _planner(client: ContensisClient, project_id: str, query: EntryQuery) -> Planner:
+    return Planner(client, project_id, _search(client, project_id, query))
 
 
 def _window(query: EntryQuery, languages: Iterable[str]) -> Window:
@@ -176,7 +179,7 @@ def _changed(
 
     :raises ConfigurationError: one hides its change mark.
     """
-    search, _ = _search(client, project_id, query)
+    search = _search(client, project_id, query)
     window = _window(query, languages)
     metas: dict[str, EntryMeta] = {}
     for field in (_PUBLISHED, _MODIFIED) if query.change_mark == "either" else (_PUBLISHED,):

@@ -96,23 +96,23 @@ class WindowReader:
         """
         search = self._search
         page = search.confirmed(window)
-        can_follow = _follow_from(page) is not None
-        longest = 2 * page.size * pages_per_window(page.size) if can_follow else page.size
+        follow = _follow_from(page)
+        longest = page.size if follow is None else 2 * page.size * pages_per_window(page.size)
         if page.total > longest or page.total >= MAX_COUNT:
             return self._cut(window, page, keep_page=True)
         first, batch = page, page.batch
         seen: set[int] = set()
         rest, begun_at = window, _at_millisecond(page.first_created)
         while not page.is_last:
-            begin = _follow_from(page) if can_follow else None
-            if begin is None or begin == begun_at:
+            if follow is None or follow == begun_at:
                 if page.is_all and search.first(rest).total <= page.total:
                     break
                 # A page's worth of entries at one moment, or hidden times: ids tell them apart.
                 return self._cut(window, page)
             seen.update(page.batch.keys)
-            rest, begun_at = replace(window, created_from=begin), begin
+            rest, begun_at = replace(window, created_from=follow), follow
             page = search.page(rest)
+            follow = _follow_from(page)
             batch = batch.extended(page.batch.without(seen))
         if len(batch.entries) < first.total and window.is_whole:
             # No page from a created time on holds entries without one.

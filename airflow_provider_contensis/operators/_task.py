@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 from airflow_provider_contensis.export.arguments import optional_name
-from airflow_provider_contensis.export.destination import path_text as path_text
 from airflow_provider_contensis.export.destination import show_destination
 from airflow_provider_contensis.links.contensis import URL_KEY
 
@@ -59,6 +58,17 @@ def _holds_template(value: object) -> bool:
     if isinstance(value, list | tuple | set):
         return any(_holds_template(item) for item in value)
     return hasattr(value, "resolve") and not isinstance(value, PathLike)
+
+
+def arguments_of(operator: BaseOperator, names: Iterable[str], *, skip_templates: bool) -> dict[str, Any]:
+    """Return some of an operator's arguments.
+
+    :param skip_templates: leave out what has a template, whose value is only known when the task runs.
+    """
+    arguments = {name: getattr(operator, name) for name in names}
+    if skip_templates:
+        return {name: value for name, value in arguments.items() if not is_template(value)}
+    return arguments
 
 
 def is_unmapped(operator: BaseOperator) -> bool:

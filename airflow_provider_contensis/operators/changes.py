@@ -15,18 +15,18 @@ from airflow_provider_contensis.export.changes_request import (
     ChangesArguments,
     ChangesRequest,
 )
+from airflow_provider_contensis.export.destination import path_text
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
+    arguments_of,
     checkpoint_pointer,
     fail_without_retry,
     hook_for,
-    is_template,
     is_unmapped,
     materialize,
     owner_of,
-    path_text,
     push_link,
     record_asset_extra,
     refuse_deferrable,
@@ -176,8 +176,7 @@ class ContensisExportChangesOperator(BaseOperator):
         self._kill()
 
     def _request(self, *, skip_templates: bool = False) -> ChangesRequest:
-        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS} | self._refused
+        arguments: Any = arguments_of(self, _REQUEST_ARGUMENTS, skip_templates=skip_templates)
         if skip_templates:
-            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template/")
-        return ChangesRequest.from_arguments(**arguments)
+        return ChangesRequest.from_arguments(**arguments, **self._refused)

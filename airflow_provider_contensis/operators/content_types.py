@@ -10,15 +10,15 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, VersionStatus
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, parse
-from airflow_provider_contensis.export.destination import plain_url, show_destination
+from airflow_provider_contensis.export.destination import path_text, plain_url, show_destination
 from airflow_provider_contensis.operators._task import (
     Kill,
+    arguments_of,
     fail_without_retry,
     hook_for,
     is_template,
     is_unmapped,
     owner_of,
-    path_text,
     refuse_deferrable,
     storage_for,
 )
@@ -118,10 +118,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
         self._kill()
 
     def _check(self, *, skip_templates: bool = False) -> dict[str, Any]:
-        arguments = {name: getattr(self, name) for name in _CHOICES}
-        if skip_templates:
-            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
-        checked = parse(arguments, _CHOICES)
+        checked = parse(arguments_of(self, _CHOICES, skip_templates=skip_templates), _CHOICES)
         if not (skip_templates and is_template(self.destination)):
             checked["destination"] = _json_file(self.destination)
         return checked

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
+from airflow_provider_contensis.export.destination import path_text
 from airflow_provider_contensis.export.request import (
     DEFAULT_CONCURRENCY,
     DEFAULT_PAGE_SIZE,
@@ -16,14 +17,13 @@ from airflow_provider_contensis.export.request import (
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
+    arguments_of,
     checkpoint_pointer,
     fail_without_retry,
     hook_for,
-    is_template,
     is_unmapped,
     materialize,
     owner_of,
-    path_text,
     push_link,
     record_asset_extra,
     refuse_deferrable,
@@ -204,9 +204,8 @@ class ContensisExportEntriesOperator(BaseOperator):
         self._kill()
 
     def _request(self, *, skip_templates: bool = False) -> ExportRequest:
-        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        arguments: Any = arguments_of(self, _REQUEST_ARGUMENTS, skip_templates=skip_templates)
         if skip_templates:
-            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
             arguments.setdefault("destination", "template.jsonl")
             arguments.setdefault("file_format", "jsonl")  # the destination need not tell it
             if "api" not in arguments:

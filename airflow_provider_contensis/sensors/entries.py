@@ -17,6 +17,7 @@ from airflow_provider_contensis.export.arguments import number, optional_name, p
 from airflow_provider_contensis.export.model import MAX_COUNT
 from airflow_provider_contensis.export.request import entry_query
 from airflow_provider_contensis.operators._task import (
+    arguments_of,
     fail_without_retry,
     hook_for,
     is_template,
@@ -113,8 +114,7 @@ class ContensisEntriesSensor(BaseSensorOperator):
         self.deferrable = deferrable
         if not is_unmapped(self):
             # Templates are checked when the task starts, everything else now.
-            asked = {name: value for name, value in self._asked.items() if not is_template(value)}
-            entry_query(**asked)
+            entry_query(**arguments_of(self, _QUERY, skip_templates=True))
             if not is_template(min_entries):
                 self._least()  # which fails if it is wrong
 

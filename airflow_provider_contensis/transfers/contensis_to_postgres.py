@@ -22,10 +22,10 @@ from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAU
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
+    arguments_of,
     checkpoint_pointer,
     fail_without_retry,
     hook_for,
-    is_template,
     is_unmapped,
     materialize,
     owner_of,
@@ -201,7 +201,5 @@ class ContensisToPostgresOperator(BaseOperator):
             yield database
 
     def _request(self, *, skip_templates: bool = False) -> PostgresRequest:
-        arguments: Any = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS} | self._refused
-        if skip_templates:
-            arguments = {name: value for name, value in arguments.items() if not is_template(value)}
-        return PostgresRequest.from_arguments(**arguments)
+        arguments: Any = arguments_of(self, _REQUEST_ARGUMENTS, skip_templates=skip_templates)
+        return PostgresRequest.from_arguments(**arguments, **self._refused)

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_contensis.export.arguments import optional_name, seconds
 from airflow_provider_contensis.export.changes_request import followed_query
-from airflow_provider_contensis.export.request import entry_query
+from airflow_provider_contensis.export.request import QueryArguments, entry_query
 from airflow_provider_contensis.operators._task import plain
 from airflow_provider_contensis.triggers._polls import Polls
 from airflow_provider_contensis.utils.text import count
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 __all__ = ["ContensisEntriesChangedTrigger"]
 
 _DEFAULT_CONNECTION = "contensis_default"
-_QUERY = ("content_type_id", "language", "version_status", "data_format", "where", "api")
+_QUERY = tuple(QueryArguments.__annotations__)
 # Seconds after which an event is in Airflow's database. A cursor saved earlier could outlive its event.
 _UNTIL_STORED = 5.0
 

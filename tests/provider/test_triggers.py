@@ -342,7 +342,7 @@ class TestRestarts:
 
     def test_unusable_position_starts_with_an_event(self, run: Any) -> None:
         store = Store()
-        store.get = lambda key, default=None: {"of": "another version"}  # type: ignore[method-assign]
+        store.get = lambda key, default=None: {"of": "another version"}  # type: ignore[method-assign]  # what it left
 
         async def during(triggerer: Triggerer) -> None:
             triggerer.start(watcher(), store)
