@@ -187,3 +187,14 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], None]:
         monkeypatch.setenv("AIRFLOW_CONN_CONTENSIS_DEFAULT", sandbox.connection_json)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """The address of one S3 server for all tests: Airflow keeps the first endpoint of a connection."""
+    moto_server = pytest.importorskip("moto.server")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

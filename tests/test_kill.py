@@ -25,14 +25,12 @@ from tests.kills import (
     table,
 )
 from tests.kills import start as start_one
-from tests.provider.test_s3 import s3_url
 from tests.searches import IN_FLIGHT
 from tests.terminal import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["s3_url"]  # a fixture
 pytestmark = pytest.mark.slow
 
 PROGRAM = """

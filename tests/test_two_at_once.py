@@ -32,14 +32,12 @@ from tests.kills import (
     s3_filesystem,
     start,
 )
-from tests.provider.test_s3 import s3_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
-__all__ = ["s3_url"]  # a fixture
 pytestmark = pytest.mark.slow
 
 

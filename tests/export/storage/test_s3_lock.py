@@ -18,7 +18,6 @@ from airflow_provider_contensis.export.storage import s3_lock as lock
 from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 from airflow_provider_contensis.export.storage.s3_lock import S3Lock
 from tests.kills import s3_filesystem
-from tests.provider.test_s3 import s3_url
 
 moto_s3 = pytest.importorskip("moto.s3.models")
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.sandbox import Sandbox
-
-__all__ = ["s3_url"]  # a fixture
 
 
 class Folder:

@@ -11,14 +11,11 @@ import pytest
 
 from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 from tests.kills import s3_filesystem
-from tests.provider.test_s3 import s3_url
 
 s3fs = pytest.importorskip("s3fs")
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.export.storage.base import PendingFile
-
-__all__ = ["s3_url"]  # a fixture
 
 _UPLOAD = """
 import re, sys
