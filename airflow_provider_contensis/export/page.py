@@ -64,6 +64,7 @@ class Page:
     """A page that holds what its window asks for.
 
     :param size: number of entries on a full page.
+    :param named_size: the size that the answer names; None if it names none.
     :param total: number of entries in the window, as the service counts them.
     :param sizes: number of entries by content type or language, in lower case, whichever the window is cut by
         next; None if the service does not say.
@@ -73,6 +74,7 @@ class Page:
     total: int
     batch: Batch
     sizes: dict[str, int] | None = None
+    named_size: int | None = None
 
     @property
     def is_all(self) -> bool:
@@ -249,7 +251,7 @@ def check_page(raw: RawPage, window: Window, page_size: int, query: EntryQuery, 
             f"{window}: the answer holds entry {entry_id}, which was not asked for: {reason}."
             + (f" {hint(*checks)}" if checks else "")
         )
-    return Page(size, raw.total_count, batch, _sizes(raw.aggregations))
+    return Page(size, raw.total_count, batch, _sizes(raw.aggregations), raw.page_size)
 
 
 def _sizes(aggregations: Any) -> dict[str, int] | None:

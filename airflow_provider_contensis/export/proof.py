@@ -79,7 +79,7 @@ class Proof:
             if (found := _found(receipts)) >= total:
                 break
             # Deletions may have lowered the count since.
-            [now] = self._search.counts([whole])
+            now = self._search.recount(whole)
             if found >= (expected := min(total, now)):
                 break
             if attempt + 1 < _ATTEMPTS:
@@ -121,6 +121,8 @@ class Proof:
         """
         for _ in range(_ATTEMPTS):
             [now] = self._search.counts([whole])
+            if now < self._entries:
+                now = self._search.recount(whole)
             # Where something was published since it was proven, the parts have grown as the whole has.
             if now <= self._entries or now <= (parts := sum(self._search.counts(self._proven))):
                 return

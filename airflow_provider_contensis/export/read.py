@@ -133,7 +133,7 @@ class WindowReader:
         is_counted = not (is_part and window.is_whole) or found == window.expected
         if found >= page.total and is_counted:
             return False
-        total = self._search.confirmed(window, 1).total
+        total = self._search.recount(window)
         if total > found:
             log.warning(
                 "%s: the service counts %s, of which %s were read. Reading the window again",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_contensis.exceptions import APIError, ValidationError
-from airflow_provider_contensis.export.diagnosis import add_hint, checks_of
+from airflow_provider_contensis.exceptions import APIError, InvalidResponseError, ValidationError
+from airflow_provider_contensis.export.diagnosis import add_hint, checks_of, hint
 from airflow_provider_contensis.export.limits import Limits
 from airflow_provider_contensis.export.model import CREATED
 from airflow_provider_contensis.export.page import SIZES, Page, check_page, split_page
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Windows that are read beyond those in flight, so that no thread idles while one is written.
 _MORE_WINDOWS = 4
 _MIN_SIZES = 1_000
+_RECOUNT_SIZES = range(2, 10)
 _SIZED_BY = {"content type": "sys.contentTypeId", "language": "sys.language"}
 REFUSED = frozenset({400, 422})  # the statuses of a search that the service does not understand
 
@@ -50,6 +52,7 @@ class WindowSearch:
         self.concurrency = options.max_concurrent_requests
         self.windows_ahead = options.max_concurrent_requests + _MORE_WINDOWS
         self._has_aggregations = True
+        self._recount_sizes = cycle(_RECOUNT_SIZES)
         # Serialize parsing so that it does not starve the request threads.
         self._parsing = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
@@ -136,12 +139,26 @@ class WindowSearch:
         return self.page(window, 1, direction="desc")
 
     def confirmed(self, window: Window, page_size: int | None = None) -> Page:
-        """Return a page; ask twice for an empty one, which does not prove which query it answers."""
+        """Return a page; count again before believing an empty one, which names no query that it answers."""
         page = self.page(window, page_size)
-        if page.total:
-            return page
-        again = self.first(window)
-        return self.page(window, page_size) if again.total and page_size != 1 else again
+        return page if page.total or not self.recount(window) else self.page(window, page_size)
+
+    def recount(self, window: Window) -> int:
+        """Return how many entries a window holds, even if the service gives answers to earlier searches.
+
+        Their page size shows them: each recount asks for one that no other search nearby asks for.
+
+        :raises InvalidResponseError: the service does not answer this search.
+        :raises ContensisError: the service could not be asked.
+        """
+        for _ in _RECOUNT_SIZES:
+            page = self.page(window, size := next(self._recount_sizes))
+            if page.named_size in {size, None}:
+                return page.total
+        raise InvalidResponseError(
+            f"{window}: the service, or a cache in front of it, keeps answering earlier searches. "
+            + hint("page-size", "total-count")
+        )
 
     def counts(self, windows: Sequence[Window]) -> list[int]:
         """Return how many entries windows hold; asks for several at once.

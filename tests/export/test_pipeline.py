@@ -619,9 +619,8 @@ class TestProof:
             bounds = [clause for clause in query["where"] if clause.get("field") == "sys.version.created"]
             if len(bounds) != 2 or query["pageSize"] == 1:
                 return None
-            return Response.json(
-                {"pageIndex": 0, "pageSize": 500, "totalCount": 0, "pageCount": 0, "items": []}
-            )
+            empty = {"pageIndex": 0, "totalCount": 0, "pageCount": 0, "items": []}
+            return Response.json(empty | {"pageSize": query["pageSize"]})
 
         with (
             Sandbox(synthetic_catalogue(9_000, body_bytes=100), faults=lose_a_window) as sandbox,
