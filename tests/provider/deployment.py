@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PATIENCE = 180.0
-_COMPONENTS: Mapping[str, Sequence[str]] = {
+COMPONENTS: Mapping[str, Sequence[str]] = {
     name: (name,) for name in ("api-server", "scheduler", "dag-processor")
 }
 
@@ -46,7 +46,7 @@ class Deployment:
         database: Path | None = None,
         connection: str | None = None,
         environment: Mapping[str, str] | None = None,
-        components: Mapping[str, Sequence[str]] = _COMPONENTS,
+        components: Mapping[str, Sequence[str]] = COMPONENTS,
     ) -> None:
         self.home = folder / "airflow"
         self.dags = self.home / "dags"

@@ -1,4 +1,4 @@
-"""A sandbox, a whole Airflow without connections, and a browser."""
+"""A sandbox, a whole Airflow without connections that the UI shows, and a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_contensis.sandbox import Sandbox
-from tests.provider.deployment import Deployment
+from tests.catalogues import catalogue_of
+from tests.provider.deployment import COMPONENTS, Deployment
 from tests.ui.connections import Connections
 
 if TYPE_CHECKING:
@@ -49,13 +50,34 @@ def exports() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, exports: Path) -> Iterator[Deployment]:
-    """An Airflow with the example DAG, which runs only when it is triggered."""
-    example = (ROOT / "dags_examples" / "export_entries.py").read_text()
+def watched() -> Iterator[Sandbox]:
+    """A service that an asset watches, by a connection that the UI does not show."""
+    with Sandbox(catalogue_of({"film": 20})) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, exports: Path, watched: Sandbox
+) -> Iterator[Deployment]:
+    """An Airflow with a DAG that runs only when it is triggered, and one that runs after a publish."""
+    examples = ROOT / "dags_examples"
+    export = (examples / "export_entries.py").read_text()
+    react = (examples / "react_to_publish.py").read_text()
+    react = react.replace("poke_interval=30", 'poke_interval=2, contensis_conn_id="watched"')
+    react = react.replace('task_id="export"', 'task_id="export", contensis_conn_id="watched"')
     with Deployment(
         tmp_path_factory.mktemp("deployment"),
-        dags={"export_entries.py": example.replace('schedule="@daily"', "schedule=None")},
-        environment={"AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO", "CONTENSIS_EXPORT_FOLDER": str(exports)},
+        dags={
+            "export_entries.py": export.replace('schedule="@daily"', "schedule=None"),
+            "react_to_publish.py": react,
+        },
+        environment={
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "AIRFLOW_CONN_WATCHED": watched.connection_json,
+            "CONTENSIS_EXPORT_FOLDER": str(exports),
+        },
+        components={**COMPONENTS, "triggerer": ("triggerer", "--skip-serve-logs")},
     ) as airflow:
         yield airflow
 
