@@ -317,7 +317,7 @@ class Api:
         order: Order,
         default_order: str | None,
         states: Collection[State] = LIVE,
-    ) -> list[Document]:
+    ) -> Sequence[Document]:
         """Search. Without an order, equal entries come in a new order each time (docs/contensis-api.md)."""
         default_status: VersionStatus = "latest" if call.api == "management" else "published"
         order = change_order(order, self.quirks)
@@ -342,7 +342,7 @@ class Api:
         return shuffled
 
     def _page(
-        self, call: Call, catalogue: Catalogue, documents: list[Document], options: Mapping[str, Any]
+        self, call: Call, catalogue: Catalogue, documents: Sequence[Document], options: Mapping[str, Any]
     ) -> Response:
         """Return one page of a list (docs/contensis-api.md)."""
         index = parse_integer(options, "pageIndex", 0, 0, None)

@@ -6,13 +6,14 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import asin, cos, radians, sin, sqrt
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, instant, plain, strings
 from airflow_provider_contensis.sandbox.index import BUCKET_PATHS, LIVE, State
+from airflow_provider_contensis.sandbox.selection import Selection, TimeRange
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,6 +40,7 @@ class HasValues(Protocol):
         """Return the values at a path."""
 
 
+_Value = TypeVar("_Value")
 Predicate = Callable[[HasValues], bool]
 Test = Callable[[Any], bool]
 
@@ -67,10 +69,12 @@ class Clause(NamedTuple):
 
     :param fields: the paths it uses.
     :param accepts: the condition.
+    :param range: the dates that meet it, if it compares with a date.
     """
 
     fields: frozenset[str]
     accepts: Predicate
+    range: TimeRange | None = None
 
 
 Order = tuple[tuple[str, bool], ...]
@@ -115,24 +119,48 @@ def parse_order(order: object) -> Order:
 def sort(documents: list[Document], order: Order) -> None:
     """Sort in place. Equal documents keep their order; those without a value come last in both directions."""
     for path, descending in reversed(order):
-        keyed = [(_document_key(path, document), document) for document in documents]
-        filled = [each for each in keyed if each[0] != _MISSING]
-        filled.sort(key=itemgetter(0), reverse=descending)
-        documents[:] = [document for _, document in filled]
-        documents += [document for key, document in keyed if key == _MISSING]
+        keys = [_document_key(path, document) for document in documents]
+        # Positions, as many new tuples would keep the garbage collector busy.
+        positions = [position for position, key in enumerate(keys) if key != _MISSING]
+        positions.sort(key=keys.__getitem__, reverse=descending)
+        positions += [position for position, key in enumerate(keys) if key == _MISSING]
+        documents[:] = [documents[position] for position in positions]
+
+
+class _Cache(Generic[_Value]):
+    """The values used last, each of one revision of the catalogue."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[str, tuple[int, _Value]] = OrderedDict()
+
+    def get(self, key: str, revision: int) -> _Value | None:
+        """Return the value of this revision; None if there is none."""
+        if key not in self._values or self._values[key][0] != revision:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][1]
+
+    def put(self, key: str, revision: int, value: _Value) -> None:
+        """Keep a value, and drop the one that was not used for longest if there are too many."""
+        self._values[key] = revision, value
+        self._values.move_to_end(key)
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
 
 
 class Search:
-    """Searches a catalogue, and caches the results of recent queries until the catalogue changes.
+    """Searches a catalogue, and caches recent queries until the catalogue changes.
 
     :param catalogue: the catalogue.
-    :param cache_size: the number of results to cache.
+    :param cache_size: the number of results to cache, and of selections.
     """
 
     def __init__(self, catalogue: Catalogue, cache_size: int = 64) -> None:
         self._catalogue = catalogue
-        self._cache_size = cache_size
-        self._results: OrderedDict[str, tuple[int, list[Document]]] = OrderedDict()
+        self._results = _Cache[Sequence[Document]](cache_size)
+        # What queries of the same kinds choose from.
+        self._selections = _Cache[Selection](cache_size)
         self._lock = threading.Lock()
 
     def find(
@@ -143,8 +171,8 @@ class Search:
         *,
         states: Collection[State] = LIVE,
         hidden_types: Collection[str] = (),
-    ) -> list[Document]:
-        """Return all matching documents, in order. The list is shared: do not modify it.
+    ) -> Sequence[Document]:
+        """Return all matching documents, in order. They are shared: do not modify them.
 
         :param where: as for `compile_where`.
         :param order: as returned by `parse_order`.
@@ -158,16 +186,11 @@ class Search:
         )
         # One thread computes a new result; other threads wait for it.
         with self._lock:
-            cached = self._results.get(query)
-            if cached and cached[0] == self._catalogue.index_revision:
-                self._results.move_to_end(query)
-                return cached[1]
-            revision, documents = self._compute(where, order, default_status, states, hidden_types)
-            self._results[query] = (revision, documents)
-            self._results.move_to_end(query)
-            if len(self._results) > self._cache_size:
-                self._results.popitem(last=False)
-            return documents
+            found = self._results.get(query, self._catalogue.index_revision)
+            if found is None:
+                revision, found = self._compute(where, order, default_status, states, hidden_types)
+                self._results.put(query, revision, found)
+            return found
 
     def _compute(
         self,
@@ -176,30 +199,42 @@ class Search:
         default_status: VersionStatus,
         states: Collection[State],
         hidden_types: Collection[str],
-    ) -> tuple[int, list[Document]]:
+    ) -> tuple[int, Sequence[Document]]:
         clauses = compile_where(where)
+        items = list(where) if isinstance(where, list) else [where]
         if not any("sys.versionStatus" in clause.fields for clause in clauses):
-            clauses += compile_where([{"field": "sys.versionStatus", "equalTo": default_status}])
+            items.append({"field": "sys.versionStatus", "equalTo": default_status})
+            clauses += compile_where(items[-1:])
         # A clause that uses only these four paths gives the same result for a whole bucket.
-        coarse = [clause.accepts for clause in clauses if clause.fields <= set(BUCKET_PATHS)]
-        fine = [clause.accepts for clause in clauses if not clause.fields <= set(BUCKET_PATHS)]
-        revision, documents = self._catalogue.select(
-            lambda bucket: (
-                bucket.content_type_id.lower() not in hidden_types
-                and all(accepts(bucket) for accepts in coarse)
-            ),
-            states,
-        )
-        if fine:
-            documents = [item for item in documents if all(accepts(item) for accepts in fine)]
-        if order:
-            sort(documents, order)
-        return revision, documents
+        is_coarse = [clause.fields <= set(BUCKET_PATHS) for clause in clauses]
+        coarse = [clause.accepts for clause, chosen in zip(clauses, is_coarse, strict=True) if chosen]
+        fine = [clause for clause, chosen in zip(clauses, is_coarse, strict=True) if not chosen]
+
+        kinds = [item for item, chosen in zip(items, is_coarse, strict=True) if chosen]
+        name = json.dumps([kinds, sorted(states), sorted(hidden_types)], sort_keys=True)
+        revision = self._catalogue.index_revision
+        selection = self._selections.get(name, revision)
+        if selection is None:
+            revision, documents = self._catalogue.select(
+                lambda bucket: (
+                    bucket.content_type_id.lower() not in hidden_types
+                    and all(accepts(bucket) for accepts in coarse)
+                ),
+                states,
+            )
+            selection = Selection(documents)
+            self._selections.put(name, revision, selection)
+        within = selection.within(clause.range for clause in fine if clause.range)
+        found = [item for item in within if all(clause.accepts(item) for clause in fine)]
+        sort(found, order)
+        return revision, found
 
 
 def _document_key(path: str, document: Document) -> tuple[int, Any]:
     values = document.values(path)
-    return _sort_key(values[0]) if values else _MISSING
+    if not values:
+        return _MISSING
+    return _text_key(values[0]) if isinstance(values[0], str) else _sort_key(values[0])
 
 
 def _sort_key(value: object) -> tuple[int, Any]:
@@ -208,10 +243,13 @@ def _sort_key(value: object) -> tuple[int, Any]:
         return 3, value
     if isinstance(value, int | float):
         return 0, value
-    if isinstance(value, str):
-        moment = instant(value)
-        return (2, value.casefold()) if moment is None else (1, moment)
     return _MISSING
+
+
+@lru_cache(maxsize=1 << 20)
+def _text_key(value: str) -> tuple[int, Any]:
+    moment = instant(value)
+    return (2, value.casefold()) if moment is None else (1, moment)
 
 
 def _clause(clause: object, where: str) -> Clause:
@@ -237,7 +275,24 @@ def _clause(clause: object, where: str) -> Clause:
     test = _OPERATORS[operator](operand, where)
     if operator == "exists":
         return Clause(frozenset([path]), lambda item: any(map(_has_value, item.values(path))) is operand)
-    return Clause(frozenset([path]), lambda item: any(map(test, item.values(path))))
+    return Clause(
+        frozenset([path]),
+        lambda item: any(map(test, item.values(path))),
+        _range_of(path, operator, operand),
+    )
+
+
+def _range_of(path: str, operator: str, operand: object) -> TimeRange | None:
+    """Return the dates that meet a condition, and perhaps a few more; None if it compares with no date."""
+    first, last = operand if operator == "between" and isinstance(operand, list) else (operand, operand)
+    if operator not in _RANGES:
+        return None
+    has_first, has_last = _RANGES[operator]
+    limits = [
+        instant(limit) if has_limit and isinstance(limit, str) else None
+        for limit, has_limit in ((first, has_first), (last, has_last))
+    ]
+    return None if limits == [None, None] else TimeRange(path, *limits)
 
 
 def _boolean_clause(operator: str, operand: object, where: str) -> Clause:
@@ -424,6 +479,14 @@ def _metres(lat: float, lon: float, other_lat: float, other_lon: float) -> float
     return 2 * _EARTH_RADIUS * asin(sqrt(min(1.0, half)))
 
 
+# Operators that compare with a date: whether they have a first one and a last one.
+_RANGES = {
+    "greaterThan": (True, False),
+    "greaterThanOrEqualTo": (True, False),
+    "lessThan": (False, True),
+    "lessThanOrEqualTo": (False, True),
+    "between": (True, True),
+}
 _OPERATORS: Mapping[str, Callable[[object, str], Test]] = {
     "equalTo": _equal_to,
     "in": _in,
