@@ -8,9 +8,9 @@ What the rules exclude, and so the oracle does:
 - **Other bytes under the same change mark.** `sys.workflow`, the lists of languages, and the number of a
   version that was published and withdrawn change without it; a copy follows them with the next change of the
   entry, or a full refresh.
-- **Entries that were away for a moment.** One that is deleted and restored while a run reads its content
-  type anew, because of another definition, may miss that read and yet be counted. It keeps its old fields
-  until its next change, or a full refresh.
+- **Entries that were away for a moment.** One that is deleted and restored while a run reads what changed, or
+  its content type anew because of another definition, may miss that read and yet be counted. It stays as it
+  was until its next change, or a full refresh.
 - **Swaps.** If as many entries came back with an old change mark as left, in one language (in one range of
   created times, to be exact), counts agree. The runs that follow count one hexadecimal digit each, and what
   one finds the next may follow up; what a full rotation does not find has swapped within each digit, too,
@@ -171,22 +171,21 @@ class Oracle:
         if not kept and not (may_swap and _is_swap(came | came_whole, went | went_whole, by_digit=False)):
             complaints += _complain("are published in the service, but not in the copy", came)
             complaints += _complain("are published in the copy, but not in the service", went)
-        complaints += _complain(
-            "have other content than in the service",
-            (
-                key
-                for key in common - came - went
-                if _content(served[key]) != _content(held[key]) and not self._returned(key, held[key])
-            ),
-        )
-        return len(missing) + len(extra) + len(came) + len(went), complaints
+        other = {key for key in common - came - went if _content(served[key]) != _content(held[key])}
+        returned = {key for key in other if self._returned(key, held[key])}
+        complaints += _complain("have other content than in the service", other - returned)
+        remarked = {key for key in returned if _change_mark(served[key]) != _change_mark(held[key])}
+        return sum(map(len, (missing, extra, came, went, remarked))), complaints
 
     def _returned(self, key: Key, entry: bytes) -> bool:
-        """Return whether an entry left and came back, with its old change mark, since it was as held."""
+        """Return whether an entry left since it was as held, and came back with a change mark from before."""
         versions = [each for _, each in self._current()[key.id.lower(), key.language.lower()]]
         texts = [None if each is None else self._without_hidden(self._render(each)) for each in versions]
-        since = texts[len(texts) - texts[::-1].index(entry) :] if entry in texts else []
-        return None in since and _change_mark(entry) == _change_mark(texts[-1] or entry)
+        since = texts[len(texts) - 1 - texts[::-1].index(entry) :] if entry in texts else []
+        if None not in since or since[-1] is None:
+            return False
+        before = since[: len(since) - 1 - since[::-1].index(None)]
+        return _change_mark(since[-1]) in {_change_mark(each) for each in before if each is not None}
 
     def _current(self) -> dict[tuple[str, str], list[tuple[int, Document | None]]]:
         changes = self._world.catalogue.changes
