@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.triggers import base
+from asgiref.sync import async_to_sync
 
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Catalogue, Mixture, Request, Response, Sandbox
 from airflow_provider_contensis.triggers import entries
 from airflow_provider_contensis.triggers.entries import (
@@ -413,6 +415,28 @@ class TestOutages:
             await triggerer.until_true(lambda: sandbox.count("token") >= 2)
             monkeypatch.setenv("AIRFLOW_CONN_OURS", sandbox.connection_json)
             await triggerer.until(1)
+
+        run(during)
+
+    def test_connection_is_read_in_a_thread_that_the_event_loop_serves(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else, before Airflow 3.2, it takes answers that are for the triggerer, which then ends."""
+        loops = []
+        get_connection = ContensisHook.get_connection
+
+        async def answer() -> None:
+            loops.append(asyncio.get_running_loop())
+
+        def ask_supervisor(conn_id: str) -> Any:
+            async_to_sync(answer)()  # as Airflow does
+            return get_connection(conn_id)
+
+        async def during(triggerer: Triggerer) -> None:
+            monkeypatch.setattr(ContensisHook, "get_connection", staticmethod(ask_supervisor))
+            triggerer.start(watcher())
+            await triggerer.until(1)
+            assert set(loops) == {asyncio.get_running_loop()}
 
         run(during)
 
