@@ -16,8 +16,6 @@ from airflow_provider_contensis.utils.text import count
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_contensis.connection import ConnectionSettings
-
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -52,11 +50,9 @@ class Polls:
             return None
         before, self.error = self.error, None
         try:
-            hook = hook_for(self._conn_id, self._project_id)
-            # Not by `asyncio.to_thread`: before Airflow 3.2, a connection that is read in a thread which the
-            # event loop does not know takes the triggerer's other answers, and the triggerer ends.
-            settings = await sync_to_async(lambda: hook.settings)()
-            answer = await asyncio.to_thread(self._ask, settings, hook.project_id, question, args)
+            # Not by `asyncio.to_thread`: before Airflow 3.2, what reads a connection or masks a token in a
+            # thread that the event loop does not know takes the triggerer's other answers, and it ends.
+            answer = await sync_to_async(self._ask, thread_sensitive=False)(question, args)
         except Exception as error:  # noqa: BLE001 - a trigger that raises is only created again
             self.error = error
             self._failed += 1
@@ -74,18 +70,13 @@ class Polls:
         """Whether the last poll failed for a reason that may pass by itself."""
         return self.error is not None and _is_temporary(self.error)
 
-    def _ask(
-        self,
-        settings: ConnectionSettings,
-        project_id: str,
-        question: Callable[..., T],
-        args: tuple[Any, ...],
-    ) -> T:
+    def _ask(self, question: Callable[..., T], args: tuple[Any, ...]) -> T:
         from airflow_provider_contensis.hooks.contensis import client_of
 
-        client = client_of(settings, is_patient=False)
+        hook = hook_for(self._conn_id, self._project_id)
+        client = client_of(hook.settings, is_patient=False)
         try:
-            return question(client, project_id, *args)
+            return question(client, hook.project_id, *args)
         finally:
             client.close()
 

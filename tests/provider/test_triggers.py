@@ -20,6 +20,7 @@ from airflow.triggers import base
 from asgiref.sync import async_to_sync
 
 from airflow_provider_contensis.exceptions import ConfigurationError
+from airflow_provider_contensis.hooks import contensis
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.sandbox import Catalogue, Mixture, Request, Response, Sandbox
 from airflow_provider_contensis.triggers import entries
@@ -418,22 +419,24 @@ class TestOutages:
 
         run(during)
 
-    def test_connection_is_read_in_a_thread_that_the_event_loop_serves(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("call", ["get_connection", "mask_secret"])
+    def test_airflow_is_asked_in_a_thread_that_the_event_loop_serves(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
         """Else, before Airflow 3.2, it takes answers that are for the triggerer, which then ends."""
         loops = []
-        get_connection = ContensisHook.get_connection
+        place = ContensisHook if call == "get_connection" else contensis
+        original = getattr(place, call)
 
         async def answer() -> None:
             loops.append(asyncio.get_running_loop())
 
-        def ask_supervisor(conn_id: str) -> Any:
+        def ask_supervisor(argument: str) -> Any:
             async_to_sync(answer)()  # as Airflow does
-            return get_connection(conn_id)
+            return original(argument)
 
         async def during(triggerer: Triggerer) -> None:
-            monkeypatch.setattr(ContensisHook, "get_connection", staticmethod(ask_supervisor))
+            monkeypatch.setattr(place, call, staticmethod(ask_supervisor))
             triggerer.start(watcher())
             await triggerer.until(1)
             assert set(loops) == {asyncio.get_running_loop()}
