@@ -9,7 +9,7 @@ It stands in for the service, so it shares no code with the client under test.
 from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
 from airflow_provider_contensis.sandbox.editors import EDITS, Editors
-from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
+from airflow_provider_contensis.sandbox.faults import FAULTS, FILE_FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.identity import ExpiresIn
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.messages import Faults, Record, Request, Response
@@ -20,6 +20,7 @@ from airflow_provider_contensis.sandbox.store import Change
 __all__ = [
     "EDITS",
     "FAULTS",
+    "FILE_FAULTS",
     "QUIRKS",
     "Catalogue",
     "Change",

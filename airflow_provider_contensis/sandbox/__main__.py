@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.sandbox.content import load_catalogue, synthetic_catalogue
 from airflow_provider_contensis.sandbox.editors import Editors
-from airflow_provider_contensis.sandbox.faults import FAULTS, Mixture, together
+from airflow_provider_contensis.sandbox.faults import FAULTS, FILE_FAULTS, Mixture, together
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
 from airflow_provider_contensis.sandbox.quirks import QUIRKS
 from airflow_provider_contensis.sandbox.server import CLIENT_ID, CLIENT_SECRET, Sandbox
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_contensis.sandbox.catalogue import Catalogue
+
+_FAULTS = (*FAULTS, *FILE_FAULTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=SHARE",
-        help=f"inject a fault into this share of requests, 0 to 1; repeatable; names: {', '.join(FAULTS)}",
+        help=f"inject a fault into this share of requests, 0 to 1; repeatable; names: {', '.join(_FAULTS)}",
     )
     parser.add_argument(
         "--edits", type=_rate, default=0.0, metavar="RATE", help="edits before each response, 0 to 100"
@@ -183,8 +185,8 @@ def _share(text: str) -> float:
 
 def _fault(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
-    if name not in FAULTS:
-        raise argparse.ArgumentTypeError(f"must be NAME=SHARE with NAME one of {', '.join(FAULTS)}")
+    if name not in _FAULTS:
+        raise argparse.ArgumentTypeError(f"must be NAME=SHARE with NAME one of {', '.join(_FAULTS)}")
     return name, _share(share)
 
 

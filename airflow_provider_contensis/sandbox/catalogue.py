@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_contensis.sandbox import lifecycle
+from airflow_provider_contensis.sandbox.assets import AssetFile, plain_path
 from airflow_provider_contensis.sandbox.delivery import DeliveryView
 from airflow_provider_contensis.sandbox.documents import (
     VERSION_STATUSES,
@@ -53,6 +54,9 @@ class Catalogue:
         # Any change invalidates all Delivery JSON, because links show the paths of other entries.
         self._delivery_cache: dict[Document, bytes] = {}
         self._delivery_revision = 0
+        # Files by id, and the variations of assets by path.
+        self._files: dict[str, AssetFile] = {}
+        self._paths: dict[str, tuple[str, str]] = {}
         for document in documents:
             self._store.put(document)
         self._store.changes.clear()
@@ -231,6 +235,87 @@ class Catalogue:
             self._update_languages(entry_id)
         return entry_id
 
+    def add_asset(
+        self,
+        content_type_id: str,
+        filename: str,
+        content: bytes | Callable[[], bytes],
+        *,
+        folder: str = "/library/",
+        media_type: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        entry_id: str | None = None,
+        language: str | None = None,
+        publish: bool = True,
+        at: str | None = None,
+    ) -> str:
+        """Add an asset with a file, as an editor would, and return its id.
+
+        :param content_type_id: its content type, whose `dataFormat` is `asset`.
+        :param filename: the name of the file.
+        :param content: the bytes of the file, or a function that returns them.
+        :param folder: the path of the folder, with a slash at both ends.
+        :param media_type: the `Content-Type` of the file; None to tell it from the name.
+        :param fields: the values of its fields; missing fields are null.
+        :param entry_id: as in `add`, as are `language`, `publish` and `at`.
+        :raises ValueError: as in `add`, or the content type is not one of assets.
+        """
+        if self.content_types[content_type_id]["dataFormat"] != "asset":
+            raise ValueError(f"Content type {content_type_id} is not one of assets")
+        with self._lock:
+            entry_id = self.add(
+                content_type_id, fields or {}, entry_id=entry_id, language=language, publish=False, at=at
+            )
+            entry = self._latest(entry_id, language)
+            self._attach(entry, filename, folder, content, media_type)
+            if publish:
+                version = entry["sys"]["version"]
+                lifecycle.publish(entry, version["modified"])
+            self._save(entry)
+        return entry_id
+
+    def replace_file(
+        self,
+        entry_id: str,
+        content: bytes | Callable[[], bytes],
+        *,
+        filename: str | None = None,
+        media_type: str | None = None,
+        language: str | None = None,
+        publish: bool = True,
+        at: str | None = None,
+    ) -> None:
+        """Replace the file of an asset.
+
+        :param content: the bytes of the new file, or a function that returns them.
+        :param filename: its name; None to keep the name.
+        :param entry_id: as in `update`, as are `language`, `publish` and `at`.
+        :raises KeyError: the asset does not exist.
+        """
+        moment = _moment(at)
+        with self._lock:
+            entry = self._latest(entry_id, language)
+            properties = entry["sys"]["properties"]
+            lifecycle.save(entry, {}, self.content_types[entry["sys"]["contentTypeId"]], moment)
+            self._attach(
+                entry, filename or properties["filename"], properties["filePath"], content, media_type
+            )
+            if publish:
+                lifecycle.publish(entry, moment)
+            self._save(entry)
+
+    def file(self, path: str, status: VersionStatus = "published") -> AssetFile | None:
+        """Return the file that the website serves at a path; None if it serves none.
+
+        :param status: `latest` for the files of drafts.
+        """
+        key = self._paths.get(plain_path(path))
+        document = self.find(*key, status) if key else None
+        if document is None:
+            return None
+        [file_id] = document.values("sys.properties.fileId")
+        return self._files.get(file_id)
+
     def update(
         self,
         entry_id: str,
@@ -402,6 +487,25 @@ class Catalogue:
                 self.content_types[content_type_id] = {**item, "supportedLanguages": languages}
             for entry_id in {document.key[0] for document in self._store.all()}:
                 self._update_languages(entry_id)
+
+    def _attach(
+        self,
+        entry: dict[str, Any],
+        filename: str,
+        folder: str,
+        content: bytes | Callable[[], bytes],
+        media_type: str | None,
+    ) -> None:
+        file_id = str(uuid.uuid4())
+        file = self._files[file_id] = AssetFile.of(filename, file_id, content, media_type)
+        sys = entry["sys"]
+        sys["properties"] = {
+            "filename": filename,
+            "fileSize": file.size,
+            "filePath": folder,
+            "fileId": file_id,
+        }
+        self._paths[plain_path(folder + filename)] = sys["id"], sys["language"]
 
     def _latest(self, entry_id: str, language: str | None) -> dict[str, Any]:
         document = self.find(entry_id, language, "latest")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
+from airflow_provider_contensis.sandbox.assets import hashed_path
 from airflow_provider_contensis.sandbox.documents import Document, VersionStatus, encode
 
 Find = Callable[[str, str | None, VersionStatus], Document | None]
@@ -66,9 +68,12 @@ class DeliveryView:
         return encode(select(entry, fields) if fields else entry)
 
     def uri(self, document: Document, sys: Mapping[str, Any]) -> str | None:
-        """Return an entry's site path: its own, or one built from content type and slug."""
+        """Return an entry's site path: its own, that of its file, or one of content type and slug."""
         if sys.get("uri"):
             return str(sys["uri"])
+        if file := sys.get("properties", {}).get("fileId"):
+            properties = sys["properties"]
+            return quote(hashed_path(properties["filePath"] + properties["filename"], file))
         if not sys.get("slug"):
             return None
         prefix = "" if document.language == self._project["primaryLanguage"] else f"/{document.language}"

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _MILLION = 1_000_000
 _PAGES = frozenset({"search", "list"})
 _API = frozenset({"project", "content_type", "component", "entry", "other"}) | _PAGES
-_ANY = _API | {"token"}
+_ANY = _API | {"token", "file"}
+_FILES = frozenset({"file"})
 
 
 class Occurrences:
@@ -54,7 +55,8 @@ class Mixture:
     """A mixture of faults, for `Sandbox(faults=…)`.
 
     :param seed: a different seed gives different faults.
-    :param shares: by fault name (see `FAULTS`), the share of the requests it applies to that get the fault.
+    :param shares: by fault name (see `FAULTS` and `FILE_FAULTS`), the share of the requests it applies to
+        that get the fault.
     :param retry_after: seconds in the `Retry-After` header of `429-seconds` and `429-date`.
     :param slow: seconds that `slow-first-byte` and `slow-body` take.
     :param outage: seconds for which `refused` refuses connections.
@@ -70,8 +72,8 @@ class Mixture:
         slow: float = 1.0,
         outage: float = 0.1,
     ) -> None:
-        if unknown := sorted(shares.keys() - FAULTS.keys()):
-            raise ValueError(f"Unknown fault {unknown[0]!r}. Available: {', '.join(FAULTS)}")
+        if unknown := sorted(shares.keys() - _ALL.keys()):
+            raise ValueError(f"Unknown fault {unknown[0]!r}. Available: {', '.join(_ALL)}")
         if not all(share >= 0 for share in shares.values()) or sum(shares.values()) > 1:
             raise ValueError("Fault shares must not be negative or add up to more than 1")
         self.retry_after = retry_after
@@ -94,8 +96,8 @@ class Mixture:
         """Return a faulty response, or None for the normal one."""
         draw = Draw(f"{self._seed} {self._occurrences.identify(request)}")
         response, name = None, self._choose(draw)
-        if name is not None and request.kind in FAULTS[name].kinds:
-            response = FAULTS[name].make(self, request, draw)
+        if name is not None and request.kind in _ALL[name].kinds:
+            response = _ALL[name].make(self, request, draw)
         if response is not None and name is not None:
             with self._lock:
                 self._injected[name] += 1
@@ -228,6 +230,13 @@ def _repeated_page(mixture: Mixture, _: Request, __: Draw) -> Response | None:
     return mixture.last_page
 
 
+def _wrong_length(_: Mixture, request: Request, draw: Draw) -> Response | None:
+    answer = request.answer()
+    if answer.body and draw.below(2):
+        return replace(answer, body=answer.body[: draw.below(len(answer.body))])
+    return replace(answer, body=answer.body + b".")
+
+
 FAULTS: Mapping[str, Fault] = {
     "401": Fault(_API, _unauthorized),
     "403": Fault(_API, lambda *_: _error(403, "You do not have permission to access the requested resource")),
@@ -264,3 +273,12 @@ FAULTS: Mapping[str, Fault] = {
     "window-empty": Fault(_PAGES, _change_page(_beyond_window)),
     "broken-gzip": Fault(_ANY, _broken_gzip),
 }
+
+# Apart from the others, so that these keep their shares of a mixture drawn by chance.
+FILE_FAULTS: Mapping[str, Fault] = {
+    "wrong-length": Fault(_FILES, _wrong_length),
+    "elsewhere": Fault(
+        _FILES, lambda *_: Response(302, headers={"location": "https://login.invalid/?next=file"})
+    ),
+}
+_ALL: Mapping[str, Fault] = {**FAULTS, **FILE_FAULTS}

@@ -56,7 +56,7 @@ class Request:
 
     :param number: 1 for the first request the sandbox received, and so on.
     :param kind: the resource: `token`, `project`, `content_type`, `component`, `entry`, `list`, `search`,
-        `stats` or `other`.
+        `file` (of an asset), `stats` or `other`.
     :param method: the HTTP method.
     :param path: the decoded path.
     :param query: query parameters, names in lower case.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from airflow_provider_contensis.sandbox.api import RESULT_WINDOW, Api, BeyondWindow, error_response
+from airflow_provider_contensis.sandbox.assets import serve
 from airflow_provider_contensis.sandbox.catalogue import Catalogue
 from airflow_provider_contensis.sandbox.identity import SCOPES, Client, ExpiresIn, Identity
 from airflow_provider_contensis.sandbox.iso import iso_catalogue
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
+
+    from airflow_provider_contensis.sandbox.documents import VersionStatus
 
 # Public on purpose: they only open a sandbox, which listens on loopback only.
 CLIENT_ID = "5a6db0c5-0000-4000-8000-c0a7e2515d0c"
@@ -292,7 +295,8 @@ class Sandbox:
         if response.delay:
             self._stopping.wait(response.delay)
         response = change_response(response, self.api.quirks)
-        if self.gzip and "no-gzip" not in self.api.quirks:
+        # Images and archives are compressed already, so websites send them as they are.
+        if self.gzip and kind != "file" and "no-gzip" not in self.api.quirks:
             response = compress(response, headers.get("accept-encoding", ""))
         status = 0 if response.drop else response.status
         with self._lock:
@@ -312,6 +316,14 @@ class Sandbox:
         if plain_path == _STATS_PATH:
             return "stats", self._stats
         found = self.api.route(path)
+        if found is None and not plain_path.startswith("/api/") and method in ("GET", "HEAD"):
+            # A token shows drafts, too.
+            status: VersionStatus = (
+                "latest" if self.identity.scopes(headers.get("authorization")) else "published"
+            )
+            files = (item.file(unquote(path), status) for item in self.catalogues)
+            if file := next(filter(None, files), None):
+                return "file", lambda: self._delay_or_fail(lambda: serve(file, path, headers))
         if found is None:
             api = "delivery" if plain_path.startswith("/api/delivery/") else "management"
             return "other", lambda: self._delay_or_fail(
