@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies
 
@@ -22,6 +22,36 @@ _ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", _FLAGS)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?", _FLAGS)
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class _Field(NamedTuple):
+    """Where a person writes a root URL: how messages name it, and what they say of it."""
+
+    name: str
+    example: str
+    if_invalid: str
+    if_login: str
+    if_path: str
+    if_plain: str
+
+
+_HOST = _Field(
+    name=f"'{HOST_FIELD}'",
+    example="https://cms-example.cloud.contensis.com",
+    if_invalid="is neither a URL, a host name nor an alias: write it like "
+    "https://cms-example.cloud.contensis.com, or example",
+    if_login="put the client id into 'Client ID' and the shared secret into 'Shared secret'",
+    if_path="must be the root of the environment, with nothing after the host",
+    if_plain="starts with http://, which would send the shared secret in the clear",
+)
+_SITE = _Field(
+    name="",
+    example="https://www.example.com",
+    if_invalid="is neither a URL nor a host name: write it like https://www.example.com",
+    if_login="logs and results would show it",
+    if_path="must be the root of the website, with nothing after the host",
+    if_plain="starts with http://, which would let anyone on the way change the files",
+)
 
 
 def root_url(host: str | None, port: int | str | None = None) -> str:
@@ -47,17 +77,26 @@ def root_url(host: str | None, port: int | str | None = None) -> str:
         # An IPv6 address may come bare, or in brackets with a port.
         text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
         text = f"{'http' if _is_loopback(_host_name(f'//{text}')) else 'https'}://{text}"
-    parts = _split(text)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"'{HOST_FIELD}' starts with http://, which would send the shared secret in the clear: "
-            f"use https://{parts.hostname}. Plain http is for loopback hosts only."
-        )
-    chosen = _port(parts, port)
+    parts = _split(text, _HOST)
+    return _root(parts, _port(parts, port))
+
+
+def site_url(argument: str, value: object) -> str:
+    """Return the root URL of a website, without a trailing slash; without a scheme it is https.
+
+    :param argument: its name, for messages.
+    :raises ConfigurationError: names the argument and what to write instead.
+    """
+    text = as_text(value)
+    parts = _split(text if "://" in text else f"https://{text}", _SITE._replace(name=argument))
+    return _root(parts, parts.port)
+
+
+def _root(parts: SplitResult, port: int | None) -> str:
     name = parts.hostname or ""
     authority = f"[{name}]" if ":" in name else name
-    if chosen is not None and chosen != _DEFAULT_PORTS[parts.scheme]:
-        authority += f":{chosen}"
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        authority += f":{port}"
     return f"{parts.scheme}://{authority}"
 
 
@@ -103,8 +142,11 @@ def _host_name(url: str) -> str | None:
         return None
 
 
-def _split(text: str) -> SplitResult:
-    example = "https://cms-example.cloud.contensis.com"
+def _split(text: str, field: _Field) -> SplitResult:
+    """Return the parts of a root URL.
+
+    :raises ConfigurationError: names the field and what to write instead.
+    """
     try:
         parts = urlsplit(text)
         name, _ = parts.hostname or "", parts.port  # reading the port checks it
@@ -113,20 +155,17 @@ def _split(text: str) -> SplitResult:
     except ValueError:
         valid = False
     if not valid:
-        raise ConfigurationError(
-            f"'{HOST_FIELD}' is neither a URL, a host name nor an alias: write it like {example}, or example."
-        )
+        raise ConfigurationError(f"{field.name} {field.if_invalid}.")
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ConfigurationError(f"'{HOST_FIELD}' must start with https://, such as {example}.")
+        raise ConfigurationError(f"{field.name} must start with https://, such as {field.example}.")
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(
-            f"'{HOST_FIELD}' must not contain a user name or password: "
-            "put the client id into 'Client ID' and the shared secret into 'Shared secret'."
-        )
+        raise ConfigurationError(f"{field.name} must not contain a user name or password: {field.if_login}.")
     if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"{field.name} {field.if_path}: write {parts.scheme}://{parts.netloc}")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigurationError(
-            f"'{HOST_FIELD}' must be the root of the environment, with nothing after the host: "
-            f"write {parts.scheme}://{parts.netloc}"
+            f"{field.name} {field.if_plain}: "
+            f"use https://{parts.hostname}. Plain http is for loopback hosts only."
         )
     return parts
 

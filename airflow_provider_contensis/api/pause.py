@@ -26,6 +26,10 @@ class Pause:
         self._until = 0.0
         self._status = 429
 
+    def for_another_host(self) -> Pause:
+        """Return a pause with the same rules: what one host asks for does not hold back the others."""
+        return Pause(max_seconds=self._max_seconds, cancelled=self._cancelled)
+
     def extend(self, seconds: float, status: int) -> None:
         """Pause for at least so many seconds from now.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 
 import requests
@@ -32,13 +32,23 @@ from airflow_provider_contensis.exceptions import (
     RedirectRefusedError,
 )
 
-if TYPE_CHECKING:
-    from airflow_provider_contensis.api.buffers import Body
-
 _POOL_SIZE = 64
 # A whole answer may take this many times the timeout.
 _DEADLINE_FACTOR = 10
+# A file of 2 GB may take an hour where a page of entries may take ten minutes.
+_FILE_DEADLINE_FACTOR = 6
 _METHOD_KEEPING_REDIRECTS = frozenset({307, 308})
+_STAYS_HERE = (
+    "and the access token must not go there. "
+    "If the environment has moved, put its new URL into the connection's host."
+)
+
+
+class Receiver(Protocol):
+    """Takes the body of a successful answer that may be large."""
+
+    def fill(self, response: requests.Response) -> None:
+        """Read the whole body of an answer."""
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -88,6 +98,7 @@ class ContensisSession(requests.Session):
     :param deadline_factor: a whole answer may take this many times the timeout.
     :param pause: kept by all requests; answers with a `Retry-After` extend it.
     :param headers: sent with every request.
+    :param redirect_advice: why no redirect may leave the host, and what to do if one does.
     """
 
     def __init__(
@@ -100,6 +111,7 @@ class ContensisSession(requests.Session):
         deadline_factor: float = _DEADLINE_FACTOR,
         pause: Pause | None = None,
         headers: Mapping[str, str] | None = None,
+        redirect_advice: str = _STAYS_HERE,
     ) -> None:
         super().__init__()
         self.root_url = root_url
@@ -116,8 +128,35 @@ class ContensisSession(requests.Session):
         pause = pause or Pause(max_seconds=DEFAULT_RETRY_SECONDS, cancelled=ForkSafeEvent())
         self._deadline_factor = deadline_factor
         self._pause = pause
+        self._redirect_advice = redirect_advice
         self._mount_adapter()
         reset_in_children(self)
+
+    def for_files(self, root_url: str, *, send_token: bool, redirect_advice: str) -> ContensisSession:
+        """Return a session for files of this environment, or of another host, with the same settings.
+
+        :param root_url: the host that serves the files. The connection's headers go to the environment only.
+        :param send_token: send the access token, if that host is the environment's own.
+        :param redirect_advice: as for the class.
+        """
+        is_own = origin(root_url) == origin(self.root_url)
+        session = ContensisSession(
+            root_url,
+            timeout=self.timeout,
+            verify=True if self.verify is None else self.verify,
+            proxies=self.proxies,
+            deadline_factor=self._deadline_factor * _FILE_DEADLINE_FACTOR,
+            pause=self._pause if is_own else self._pause.for_another_host(),
+            headers={
+                **({name: str(value) for name, value in self.headers.items()} if is_own else {}),
+                "Accept": "*/*",
+                # A range of a compressed file could not be told from one of the file.
+                "Accept-Encoding": "identity",
+            },
+            redirect_advice=redirect_advice,
+        )
+        session.auth = self.auth if is_own and send_token else no_auth
+        return session
 
     def reset_after_fork(self) -> None:
         """Leave the sockets, and the lock of the cookies, to the parent."""
@@ -161,6 +200,13 @@ class ContensisSession(requests.Session):
         if target is None:
             return None
         try:
+            return self._checked_target(resp, target)
+        except RedirectRefusedError:
+            resp.close()  # a body that was not read would keep its connection
+            raise
+
+    def _checked_target(self, resp: requests.Response, target: str) -> str:
+        try:
             destination = urljoin(resp.url, target)
             origin(destination)
         except ValueError:
@@ -168,8 +214,7 @@ class ContensisSession(requests.Session):
         if origin(destination) != origin(self.root_url):
             scheme, host, _ = origin(destination)
             raise RedirectRefusedError(
-                f"{self.root_url} redirects to {scheme}://{host}, and the access token must not go there. "
-                "If the environment has moved, put its new URL into the connection's host."
+                f"{self.root_url} redirects to {scheme}://{host}, {self._redirect_advice}"
             )
         if resp.request.method not in {"GET", "HEAD"} and resp.status_code not in _METHOD_KEEPING_REDIRECTS:
             raise RedirectRefusedError(
@@ -199,7 +244,7 @@ def check_call(method: object, path: object, headers: object) -> None:
 
 
 def exchange(
-    session: ContensisSession, method: str, url: str, *, into: Body | None = None, **kwargs: Any
+    session: ContensisSession, method: str, url: str, *, into: Receiver | None = None, **kwargs: Any
 ) -> requests.Response:
     """Send one request and read the whole answer, whatever its status.
 
