@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, flag, number, parse, take
-from airflow_provider_contensis.export.destination import Destination, plain_url, show_destination
+from airflow_provider_contensis.export.destination import Destination, folder_url
 from airflow_provider_contensis.export.model import nested_clauses
 from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
 from airflow_provider_contensis.export.times import DATE_FUNCTION, PERIODS
@@ -166,13 +165,8 @@ def _feed(**arguments: Any) -> Destination:
 
     :raises ConfigurationError: it is no local folder, or its files would be of a format that no feed has yet.
     """
-    url = plain_url(arguments.pop("destination"))
-    if not url.endswith("/") and PurePath(url).suffix:
-        raise ConfigurationError(
-            f"destination {show_destination(url)} must be a folder and end in /, such as /data/contensis/: a "
-            "feed has many files."
-        )
-    destination = Destination.from_arguments(f"{url.rstrip('/')}/", **arguments)
+    url = folder_url(arguments.pop("destination"), "a feed has many files")
+    destination = Destination.from_arguments(url, **arguments)
     if not destination.is_local:
         raise ConfigurationError(
             f"destination {show(destination.url)} is in an object store, and a feed can only be written to "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from os import PathLike, fsdecode
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 from urllib.parse import quote, unquote
 
@@ -222,6 +222,21 @@ def plain_url(destination: str | PathLike[str]) -> str:
     path = unquote(slash + path)
     _check_meaning(path, text)
     return path
+
+
+def folder_url(destination: str | PathLike[str], why: str) -> str:
+    """Return the URL of a destination that is a folder, whether it ends in `/` or not.
+
+    :param why: why it is no file.
+    :raises ConfigurationError: it has a suffix, or `plain_url` refuses it.
+    """
+    url = plain_url(destination)
+    if not url.endswith("/") and PurePath(url).suffix:
+        raise ConfigurationError(
+            f"destination {show_destination(url)} must be a folder and end in /, such as /data/contensis/: "
+            f"{why}."
+        )
+    return f"{url.rstrip('/')}/"
 
 
 def _check_meaning(path: str, destination: str) -> None:

@@ -11,9 +11,13 @@ _INTERVAL_SECONDS = 10.0
 
 
 class Progress:
-    """Logs how many entries were read, how fast, and how long the rest will take."""
+    """Logs how many entries were read, how fast, and how long the rest will take.
 
-    def __init__(self) -> None:
+    :param noun: what is read, in the plural.
+    """
+
+    def __init__(self, noun: str = "entries") -> None:
+        self._noun = noun
         self.begin(0)
 
     def begin(self, total: int) -> None:
@@ -32,9 +36,10 @@ class Progress:
         rate = self._read / (now - self._started)
         left = f"about {(self._total - self._read) / rate:.0f} s left" if rate > 0 else "no estimate yet"
         log.info(
-            "Read %s of %s entries (%d%%), %.0f per second, %s",
+            "Read %s of %s %s (%d%%), %.0f per second, %s",
             f"{self._read:,}",
             f"{self._total:,}",
+            self._noun,
             100 * self._read / max(self._total, 1),
             rate,
             left,

@@ -54,8 +54,17 @@ class Storage(Protocol):
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is no such file."""
 
+    def open(self, path: str) -> IO[bytes]:
+        """Return a file, open for reading at any place."""
+
+    def files(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield the path in a folder and the size of each file in it, also below; none if there is no folder.
+
+        :param folder: its path, ending in `/`.
+        """
+
     def remove(self, path: str, *, keep_link: bool = False) -> None:
-        """Remove a file, if there is one.
+        """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one.
 
         :param keep_link: if it is a symbolic link, remove what it leads to instead.
         """
@@ -72,14 +81,8 @@ class Storage(Protocol):
 class FolderStorage(Storage, Protocol):
     """A storage that can look into folders, which a feed needs."""
 
-    def open(self, path: str) -> IO[bytes]:
-        """Return a file, open for reading at any place."""
-
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
-
-    def remove(self, path: str, *, keep_link: bool = False) -> None:
-        """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
 
     def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> AbstractContextManager[None]:
         """Lock a folder, as `Storage.exclusive`.

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -50,6 +51,20 @@ class LocalStorage:
                 return _target(Path(path)).read_bytes()
             except FileNotFoundError:
                 return None
+
+    def files(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield the path in a folder and the size of each file in it, also below; none if it is missing."""
+        with translate_storage_errors(folder):
+            try:
+                entries = list(os.scandir(folder))
+            except FileNotFoundError:
+                return
+            for entry in entries:
+                if entry.is_dir():
+                    for path, size in self.files(f"{folder}{entry.name}/"):
+                        yield f"{entry.name}/{path}", size
+                else:
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size
 
     def open(self, path: str) -> IO[bytes]:
         """Return a file, open for reading at any place."""
@@ -97,38 +112,43 @@ class LocalStorage:
 class _AttemptLock:
     """The lock of one attempt in a folder: pending files are dead once nobody holds the lock in their name.
 
-    One lock serves all files of the attempt, so that none of them has to stay open.
+    One lock serves all files of the attempt, so that none of them has to stay open. Several threads may write
+    at a time.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._users = 0
+        self._turn = threading.Lock()
         self.token = secrets.token_hex(4)
 
     @property
     def mode(self) -> int:
         """The mode of a file that this process creates in the folder; the lock, which is empty, has it."""
-        return stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) if self._file else _PRIVATE
+        with self._turn:
+            return stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) if self._file else _PRIVATE
 
     def acquire(self) -> None:
         """Hold the lock for one more file."""
-        if self._file is None:
-            for other in self._folder.glob(".contensis.*.lock"):
-                with contextlib.suppress(OSError):
-                    if _is_dead(other, other):
-                        other.unlink()
-            self._file = _create_locked(_lock_path(self._folder, self.token))
-        self._users += 1
+        with self._turn:
+            if self._file is None:
+                for other in self._folder.glob(".contensis.*.lock"):
+                    with contextlib.suppress(OSError):
+                        if _is_dead(other, other):
+                            other.unlink()
+                self._file = _create_locked(_lock_path(self._folder, self.token))
+            self._users += 1
 
     def release(self) -> None:
         """Hold the lock for one file less."""
-        self._users -= 1
-        if self._users == 0 and self._file is not None:
-            with contextlib.suppress(OSError):
-                _lock_path(self._folder, self.token).unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        with self._turn:
+            self._users -= 1
+            if self._users == 0 and self._file is not None:
+                with contextlib.suppress(OSError):
+                    _lock_path(self._folder, self.token).unlink(missing_ok=True)
+                self._file.close()
+                self._file = None
 
 
 class _LocalFile:

@@ -7,7 +7,7 @@ import glob
 import io
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_provider_contensis.export.storage.base import (
     LASTING,
@@ -59,11 +59,40 @@ class ObjectStorage:
                 return None
             return content
 
+    def open(self, path: str) -> IO[bytes]:
+        """Return a file, open for reading at any place."""
+        with _translated(self._filesystem, path):
+            return cast("IO[bytes]", self._filesystem.open(path, "rb", block_size=_PART_BYTES))
+
+    def files(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield the path in a folder and the size of each file in it, also below; none if it is missing.
+
+        Each folder below is listed on its own, so that one listing at a time is in memory.
+        """
+        with _translated(self._filesystem, folder):
+            self._filesystem.invalidate_cache(folder.rstrip("/"))
+            try:
+                listed = self._filesystem.ls(folder.rstrip("/"), detail=True)
+            except FileNotFoundError:
+                return
+        for item in listed:
+            name = item["name"].rstrip("/").rpartition("/")[2]
+            if item["type"] == "directory":
+                for path, size in self.files(f"{folder}{name}/"):
+                    yield f"{name}/{path}", size
+            elif f"{folder}{name}".lstrip("/") == item["name"].lstrip("/"):
+                # Some tools mark a folder with an empty object of its own name.
+                yield name, int(item["size"])
+
     def remove(self, path: str, *, keep_link: bool = False) -> None:  # noqa: ARG002 - there are no links
-        """Remove a file, if there is one."""
+        """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
         with _translated(self._filesystem, path), contextlib.suppress(FileNotFoundError):
             self._check()
-            self._filesystem.rm_file(path)
+            if path.endswith("/"):
+                self._filesystem.invalidate_cache(path.rstrip("/"))
+                self._filesystem.rm(path.rstrip("/"), recursive=True)
+            else:
+                self._filesystem.rm_file(path)
 
     @contextlib.contextmanager
     def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:
