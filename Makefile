@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check hooks test-ui test-cluster chromium matrix chaos chaos-sync kills kills-sync kills-postgres threads watch fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow check hooks test-ui test-cluster chromium matrix chaos chaos-sync kills kills-sync kills-postgres kills-assets threads watch fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ kills-sync: $(VENV)/.dev ## Kill exports of changes at random moments (make kill
 
 kills-postgres: $(VENV)/.dev ## Kill runs of a copy in PostgreSQL at random moments (make kills-postgres RUNS=100; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_postgres.py
+
+kills-assets: $(VENV)/.dev ## Kill exports of assets at random moments (make kills-assets RUNS=100; SEED=7 for different moments)
+	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_assets.py
 
 threads: $(VENV)/.dev ## Call from 16 threads with tokens that expire after two seconds (make threads DURATION=60)
 	DURATION=$(DURATION) $(BIN)/python -m pytest --quiet tests/api/test_threads.py

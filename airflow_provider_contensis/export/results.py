@@ -90,6 +90,26 @@ class PostgresSummary(TypedDict):
     seconds: float
 
 
+class AssetsSummary(TypedDict):
+    """What an export of assets returns, small enough for an XCom.
+
+    `assets` counts those with a file and `missing` those without; `files` and `bytes` are of distinct files.
+    """
+
+    destination: str
+    assets: int
+    files: int
+    bytes: int
+    downloaded: int
+    unchanged: int
+    missing: int
+    removed: int
+    project_id: str
+    version_status: VersionStatus
+    requests: int
+    seconds: float
+
+
 class ContentTypeSummary(TypedDict):
     """One content type in a manifest."""
 
