@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_contensis.api.auth import TokenCache
 from airflow_provider_contensis.api.client import ContensisClient
 from airflow_provider_contensis.api.token_request import Credentials
+from benchmarks import asset_files, assets
 from benchmarks.__main__ import main
 from benchmarks.chart import chart
 from benchmarks.environments import PeerUnavailable, peer_command
@@ -242,3 +243,30 @@ def test_one_case_is_measured_reported_and_kept(tmp_path: Path) -> None:
     assert all(one.requests >= 2 and one.connections >= 1 for one in samples)
     assert "](benchmarks.svg)" in written.read_text()
     assert ET.parse(tmp_path / "benchmarks.svg").getroot().tag == f"{SVG}svg"
+
+
+def test_sizes_of_assets_are_log_normal_with_empty_and_large_ones() -> None:
+    sizes = asset_files.sizes(10_000, 2_000 << 20)
+    assert sizes == asset_files.sizes(10_000, 2_000 << 20)
+    assert 0.9 < sum(sizes) / (2_000 << 20) < 1.01
+    assert (sizes.count(0), sizes.count(asset_files.LARGE_BYTES)) == (100, 10)
+    assert sorted(sizes)[5_000] < sum(sizes) / 10_000 / 2  # most files are small
+    contents = [asset_files.content(number, size) for number, size in enumerate(sizes[:50])]
+    assert list(map(len, contents)) == sizes[:50]
+    assert len({content for content in contents if len(content) > 16}) == sum(
+        size > 16 for size in sizes[:50]
+    )
+
+
+@pytest.mark.slow
+def test_assets_are_measured_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--assets=60", "--megabytes=2", "--latency-ms=1", "--rounds=1", "--faults=0.2"]
+    assert assets.main(arguments) == 0
+    report = capsys.readouterr().out
+    assert "60 files, 2 MiB, 1 ms, 1 rounds" in report
+    assert re.search(
+        r"^\| export, 8 in flight \| [\d.]+ \| [\d.]+ \| \d+ \| [\d.]+ \|$", report, re.MULTILINE
+    )
+    assert "Second run: " in report
+    assert "0 requests for files" in report
+    assert "every file of every export is right by SHA-256" in report
