@@ -91,6 +91,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Contensis",
                 "python-modules": [
+                    "airflow_provider_contensis.operators.assets",
                     "airflow_provider_contensis.operators.changes",
                     "airflow_provider_contensis.operators.content_types",
                     "airflow_provider_contensis.operators.entries",

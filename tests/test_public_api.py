@@ -19,7 +19,7 @@ from airflow_provider_contensis import exceptions, sandbox
 from airflow_provider_contensis.export import results
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
-from airflow_provider_contensis.operators import changes, content_types, entries
+from airflow_provider_contensis.operators import assets, changes, content_types, entries
 from airflow_provider_contensis.sensors import entries as sensors
 from airflow_provider_contensis.transfers import contensis_to_postgres
 from airflow_provider_contensis.triggers import entries as triggers
@@ -32,6 +32,7 @@ PINNED = Path(__file__).with_name("public_api.txt")
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 PUBLIC_MODULES: tuple[ModuleType, ...] = (
     contensis,
+    assets,
     changes,
     content_types,
     contensis_to_postgres,
@@ -47,6 +48,7 @@ RESULTS = (
     "ContentTypeChanges",
     "PostgresSummary",
     "TableChanges",
+    "AssetsSummary",
     "FileSummary",
     "Manifest",
     "ContentTypeSummary",

@@ -20,6 +20,7 @@ FILES = "files/"
 # A name is content: only a plain suffix of it becomes part of a path.
 _SUFFIX = re.compile(r"(?<=[^.])\.([A-Za-z0-9]{1,16})$")
 _STORED = re.compile(r"files/([0-9a-f]{2})/\1[0-9a-f]{62}(\.[a-z0-9]{1,16})?")
+_LEFT_OVER = re.compile(r"files/[0-9a-f]{2}/\.[^/]*\.(part|lock)")
 _DOTS = re.compile(r"(^|/)\.{1,2}(/|$)")
 # What a URL may hold, and escapes; not what would begin a query or a fragment.
 _SAFE = "/%:@!$&'()*+,;=~-._"
@@ -136,13 +137,23 @@ class Asset(NamedTuple):
         }
 
 
+def is_stored(path: str) -> bool:
+    """Return whether a path in the folder is the name of a file of an asset."""
+    return _STORED.fullmatch(path) is not None
+
+
+def is_left_over(path: str) -> bool:
+    """Return whether a path in the folder is what a killed attempt leaves."""
+    return _LEFT_OVER.fullmatch(path) is not None
+
+
 def read_record(line: bytes | str) -> AssetRecord | None:
     """Return the record of a line; None if it is none, or names a file elsewhere."""
     try:
         record = msgspec.json.decode(line, type=AssetRecord)
     except UNREADABLE:
         return None
-    return record if _STORED.fullmatch(record["path"]) and record["sha256"] in record["path"] else None
+    return record if is_stored(record["path"]) and record["sha256"] in record["path"] else None
 
 
 def dump_line(value: Any) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.api.environment import origin
-from airflow_provider_contensis.export.asset import Asset
+from airflow_provider_contensis.export.asset import Asset, is_left_over, is_stored
 from airflow_provider_contensis.export.asset_index import AssetIndex
 from airflow_provider_contensis.export.downloads import Downloads
 from airflow_provider_contensis.export.sinks.assets import AssetFolder
@@ -137,15 +137,14 @@ def _manifest(summary: AssetsSummary, request: AssetsRequest, index: AssetIndex)
 
 def _prune(folder: AssetFolder, index: AssetIndex, request: AssetsRequest, found: int) -> int:
     """Remove what no asset names any more, and what killed attempts have left; return the number of files."""
-    is_hidden = [path for path in index.unnamed() if "/." in path]
-    folder.remove(is_hidden)
+    folder.remove(filter(is_left_over, index.unnamed()))
     if not request.prune:
         return 0
     if not found:
         # A role taken from the API key looks like this.
         log.warning("No assets matched, so no file was removed. Check where and the API key's role")
         return 0
-    return folder.remove(path for path in index.unnamed() if "/." not in path)
+    return folder.remove(filter(is_stored, index.unnamed()))  # whatever else there is stays
 
 
 def _warn(totals: Totals, reasons: dict[str, int]) -> None:

@@ -133,7 +133,15 @@ def test_only_sandbox_page_shows_files() -> None:
 def test_shown_example_is_the_file_that_tests_run(block: Block) -> None:
     assert block.example
     assert block.text == block.example.read_text(), f"copy {block.example} into {block.page}"
-    modules = ("dag_run", "s3", "changes_operator", "postgres_operator", "sensor", "triggers")
+    modules = (
+        "dag_run",
+        "s3",
+        "assets_operator",
+        "changes_operator",
+        "postgres_operator",
+        "sensor",
+        "triggers",
+    )
     runs = (ROOT / "tests" / "provider" / f"test_{module}.py" for module in modules)
     assert any(block.example.name in module.read_text() for module in runs)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
+from airflow_provider_contensis.export.asset import AssetRecord
+from airflow_provider_contensis.export.results import AssetsSummary, ChangesSummary, PostgresSummary
 from airflow_provider_contensis.get_provider_info import get_provider_info
+from airflow_provider_contensis.operators.assets import ContensisExportAssetsOperator
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
@@ -26,6 +28,7 @@ PACKAGE = ROOT / "airflow_provider_contensis"
 EXPORTING = DOCS / "exporting.md"
 INCREMENTAL = DOCS / "incremental.md"
 POSTGRES = DOCS / "postgres.md"
+ASSETS = DOCS / "assets.md"
 AIRFLOW_MESSAGES = {
     "Bad Request",
     "Test connection feature is disabled",
@@ -133,6 +136,11 @@ def test_argument_of_copy_is_documented(argument: str) -> None:
     assert f"`{argument}`" in section(POSTGRES, "Arguments")
 
 
+@pytest.mark.parametrize("argument", ContensisExportAssetsOperator.template_fields)
+def test_argument_of_assets_export_is_documented(argument: str) -> None:
+    assert f"`{argument}`" in section(ASSETS, "Arguments")
+
+
 @pytest.mark.parametrize("argument", ContensisExportContentTypesOperator.template_fields)
 def test_argument_of_content_types_export_is_documented(argument: str) -> None:
     text = section(EXPORTING, "The definitions of the content types")
@@ -161,6 +169,18 @@ def test_every_key_of_the_result_of_changes_is_documented() -> None:
 def test_every_key_of_the_result_of_a_copy_is_documented() -> None:
     text = section(POSTGRES, "Arguments").partition("small dict: ")[2].partition(". ")[0]
     assert set(re.findall(r"`(\w+)`", text)) == {*PostgresSummary.__annotations__, "table"}
+
+
+def test_every_key_of_the_result_of_assets_is_documented() -> None:
+    documented = re.findall(r"`(\w+)`", section(ASSETS, "The result").partition(". ")[0])
+    assert documented == list(AssetsSummary.__annotations__)
+
+
+def test_every_key_of_the_list_of_assets_is_documented() -> None:
+    table = rows(section(ASSETS, "The folder"), "key")
+    assert [name for cells in table for name in re.findall(r"`(\w+)`", cells[0])] == list(
+        AssetRecord.__annotations__
+    )
 
 
 @pytest.mark.parametrize("message", [each for each in MESSAGES if each not in AIRFLOW_MESSAGES])

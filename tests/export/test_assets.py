@@ -195,6 +195,15 @@ class TestRuns:
         assert export.folder.stored == before
         assert export()["removed"] == 1
 
+    def test_files_of_others_stay(self, export: Exporter, catalogue: Catalogue) -> None:
+        fill(catalogue, 3)
+        (export.folder.path / "files" / "ab").mkdir(parents=True)
+        others = [export.folder.path / name for name in ("files/notes.txt", "files/ab/x.jpg", "README")]
+        for path in others:
+            path.write_text("of somebody else")
+        assert export()["removed"] == 0
+        assert all(path.exists() for path in others)
+
     def test_same_content_is_stored_once_and_stays_while_an_asset_names_it(
         self, export: Exporter, catalogue: Catalogue
     ) -> None:
@@ -718,7 +727,10 @@ class TestCommit:
         assert export(prune=False)["removed"] == 0
         assert export.folder.stored == kept
 
-    def test_second_run_waits_for_the_first(self, export: Exporter, catalogue: Catalogue) -> None:
+    def test_second_run_waits_for_the_first(
+        self, export: Exporter, catalogue: Catalogue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, LOGGER)
         contents = fill(catalogue, 10)
         running = threading.Thread(target=export)
 
@@ -730,6 +742,7 @@ class TestCommit:
         running.join(30)
         assert not running.is_alive()
         assert len(export.asked) <= 10  # each file was asked for once
+        assert f"Waiting: another export is writing to {export.folder.path}/" in caplog.messages
         assert export.folder.contents() == contents
 
     def test_progress_is_saved_now_and_then(

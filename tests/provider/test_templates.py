@@ -12,10 +12,12 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import optional_name
+from airflow_provider_contensis.export.assets_request import AssetsRequest
 from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.postgres_request import PostgresRequest
 from airflow_provider_contensis.export.request import ExportRequest
 from airflow_provider_contensis.hooks.contensis import ContensisHook
+from airflow_provider_contensis.operators.assets import ContensisExportAssetsOperator
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
@@ -114,6 +116,7 @@ class Kind(NamedTuple):
 
 FEED = Kind(ContensisExportChangesOperator, ChangesRequest, {"destination": "/data/feed/"})
 POSTGRES = Kind(ContensisToPostgresOperator, PostgresRequest, {})
+ASSETS = Kind(ContensisExportAssetsOperator, AssetsRequest, {"destination": "/data/assets/"})
 
 
 @BOTH_RENDERINGS
@@ -122,9 +125,12 @@ POSTGRES = Kind(ContensisToPostgresOperator, PostgresRequest, {})
     ("kind", "argument"),
     [
         (kind, argument)
-        for kind in (FEED, POSTGRES)
+        for kind in (FEED, POSTGRES, ASSETS)
         for argument in kind.operator.template_fields
-        if argument not in {*kind.required, "contensis_conn_id", "postgres_conn_id", "project_id"}
+        if argument
+        not in {
+            *(*kind.required, "contensis_conn_id", "destination_conn_id", "postgres_conn_id", "project_id"),
+        }
     ],
 )
 def test_empty_and_none_mean_not_given_for_copies(
@@ -157,6 +163,11 @@ def test_empty_and_none_mean_not_given_for_copies(
         (POSTGRES, "schema", "web"),
         (POSTGRES, "table_prefix", "cms_"),
         (POSTGRES, "on_schema_change", "fail"),
+        (ASSETS, "site_url", "https://www.example.com"),
+        (ASSETS, "send_token", "environment"),
+        (ASSETS, "max_file_bytes", 1_000),
+        (ASSETS, "on_missing", "report"),
+        (ASSETS, "prune", False),
     ],
 )
 def test_arguments_of_copies_may_be_rendered(native: bool, kind: Kind, argument: str, value: object) -> None:
@@ -182,6 +193,12 @@ def test_arguments_of_copies_may_be_rendered(native: bool, kind: Kind, argument:
         (POSTGRES, "table_prefix", "CMS "),
         (POSTGRES, "on_schema_change", "freeze"),
         (POSTGRES, "skip_if_unchanged", 2),
+        (ASSETS, "site_url", ["https://www.example.com"]),
+        (ASSETS, "send_token", True),
+        (ASSETS, "max_file_bytes", 1.5),
+        (ASSETS, "max_file_bytes", 0),
+        (ASSETS, "on_missing", "skip"),
+        (ASSETS, "prune", 2),
     ],
 )
 def test_both_renderings_refuse_the_same_for_copies(
