@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_contensis.export.storage.base import PendingFile
+
+log = logging.getLogger(__name__)
 
 _FLUSH_BYTES = 1 << 24
 _PRIVATE = stat.S_IRUSR | stat.S_IWUSR
@@ -95,12 +98,15 @@ class LocalStorage:
             descriptor = os.open(folder, os.O_RDONLY)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DestinationError(
-                    f"{folder} could not be written: another run is writing to it. Let one run end before "
-                    "the next begins, for example with max_active_runs=1."
-                ) from None
+                if not wait:
+                    raise DestinationError(
+                        f"{folder} could not be written: another run is writing to it. Let one run end "
+                        "before the next begins, for example with max_active_runs=1."
+                    ) from None
+                log.info("Waiting: another export is writing to %s", folder)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError:
                 pass  # not every network share has locks
             yield
