@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_contensis.exceptions import ExportError
 from airflow_provider_contensis.export.file_download import FileDownload, NoFileError
+from airflow_provider_contensis.export.limits import Limits
 from airflow_provider_contensis.export.progress import Progress
 from airflow_provider_contensis.utils.text import count
 
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAVE_SECONDS = 3.0
+# After a failure, what was read already is stored, if that takes no longer.
+_STORE_SECONDS = 10.0
 # So many files missing and none to be had: it is the site that is wrong, not the files.
 _HOPELESS = 20
 _MAX_REASONS = 100
+# Others store a file, or wait before the next attempt, while as many as may be have a request in flight.
+_THREADS_PER_REQUEST = 3
 
 
 class _Fetched(NamedTuple):
@@ -64,6 +69,7 @@ class Downloads:
         self._request = request
         self._folder = folder
         self._index = index
+        self._limits = Limits(1, request.options.max_concurrent_requests)
         self._stopped = client.cancellation()
 
     def run(self) -> None:
@@ -80,12 +86,13 @@ class Downloads:
         is_first = found == wanted
         saved = time.monotonic()
         number = self._request.options.max_concurrent_requests
-        executor = ThreadPoolExecutor(number, thread_name_prefix="contensis-file")
+        threads = _THREADS_PER_REQUEST * number
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="contensis-file")
         running: set[Future[_Fetched]] = set()
         try:
             for item in self._index.wanted():
                 running.add(executor.submit(self._fetch, *item))
-                if len(running) < 2 * number:  # so that no thread idles
+                if len(running) < threads + number:  # so that no thread idles
                     continue
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 self._take(done, progress, is_first=is_first)
@@ -96,8 +103,12 @@ class Downloads:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 self._take(done, progress, is_first=is_first)
             self._folder.save_progress()
-        except BaseException:
+        except BaseException as error:
             self._stopped.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, Exception):  # a kill waits for nothing
+                begun = {future for future in running if not future.cancelled()}
+                wait(begun, timeout=_STORE_SECONDS)
             with suppress(Exception):  # the first failure counts
                 self._keep(running)
             raise
@@ -156,7 +167,7 @@ class Downloads:
         """Read one file, and store it; runs in a thread."""
         with FileDownload(asset, max_bytes=self._request.max_file_bytes, stopped=self._stopped) as download:
             try:
-                download.fetch(self._client, self._session)
+                download.fetch(self._client, self._session, self._limits)
             except NoFileError as error:
                 return _Fetched(number, asset, None, str(error))
             sha256 = download.sha256

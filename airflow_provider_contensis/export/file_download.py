@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.fork import ForkSafeEvent
     from airflow_provider_contensis.api.transport import ContensisSession
     from airflow_provider_contensis.export.asset import Asset
+    from airflow_provider_contensis.export.limits import Limits
 
 _CHUNK_BYTES = 1 << 16  # what a broken connection loses at most
-_IN_MEMORY_BYTES = 1 << 20
+_IN_MEMORY_BYTES = 1 << 19
 # How often an answer that is no file is believed to be an accident, such as the login page of a gateway.
 _ACCIDENTS = 4
 # A broken download goes on as long as each round of attempts brings more of the file. One that cannot be
@@ -84,11 +85,12 @@ class FileDownload:
         self._file.seek(0)
         return self._file
 
-    def fetch(self, client: ContensisClient, session: ContensisSession) -> None:
+    def fetch(self, client: ContensisClient, session: ContensisSession, limits: Limits) -> None:
         """Read the file, with as many attempts as it takes.
 
         :param client: its retry policy applies.
         :param session: of the website.
+        :param limits: how many requests may be in flight; they do not count waits between attempts.
         :raises NoFileError: the website has no such file.
         :raises ContensisError: the website could not be asked, or the file could not be kept.
         """
@@ -105,7 +107,9 @@ class FileDownload:
             before, self._attempts = self.bytes, 0
             try:
                 client.retrying(
-                    lambda: self._attempt(session, url), what=f"GET {asset.uri}", cancelled=self._stopped
+                    lambda: self._attempt(session, url, limits),
+                    what=f"GET {asset.uri}",
+                    cancelled=self._stopped,
                 )
             except ContensisError as error:
                 restarts += self._etag is None
@@ -116,10 +120,14 @@ class FileDownload:
             else:
                 return
 
-    def _attempt(self, session: ContensisSession, url: str) -> None:
-        """Send one request, and read as much of the file as comes."""
-        if self._stopped.is_set():
-            raise ContensisError(_CLOSED)
+    def _attempt(self, session: ContensisSession, url: str, limits: Limits) -> None:
+        """Send one request as soon as it may be, and read as much of the file as comes."""
+        with limits.permit(1):
+            if self._stopped.is_set():
+                raise ContensisError(_CLOSED)
+            self._send(session, url)
+
+    def _send(self, session: ContensisSession, url: str) -> None:
         self._attempts += 1
         headers: dict[str, str] = {}
         if self.bytes and self._etag is not None:
