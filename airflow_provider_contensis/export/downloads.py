@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_contensis.exceptions import ExportError
+from airflow_provider_contensis.exceptions import APIError, ExportError, ServerError, TransportError
 from airflow_provider_contensis.export.file_download import FileDownload, NoFileError
 from airflow_provider_contensis.export.limits import Limits
 from airflow_provider_contensis.export.progress import Progress
@@ -18,6 +18,7 @@ from airflow_provider_contensis.utils.text import count
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.transport import ContensisSession
+    from airflow_provider_contensis.exceptions import ContensisError
     from airflow_provider_contensis.export.asset import Asset, AssetRecord
     from airflow_provider_contensis.export.asset_index import AssetIndex
     from airflow_provider_contensis.export.assets_request import AssetsRequest
@@ -30,18 +31,24 @@ _SAVE_SECONDS = 3.0
 _STORE_SECONDS = 10.0
 # So many files missing and none to be had: it is the site that is wrong, not the files.
 _HOPELESS = 20
+# So many failures of the website in a row, and it is down. One or two are about their files.
+_OUTAGE = 5
 _MAX_REASONS = 100
 # Others store a file, or wait before the next attempt, while as many as may be have a request in flight.
 _THREADS_PER_REQUEST = 3
 
 
 class _Fetched(NamedTuple):
-    """What became of one file: the record of it, or why there is none."""
+    """What became of one file: the record of it, or why there is none.
+
+    :param failure: of the website, if there is none because of that.
+    """
 
     number: int
     asset: Asset
     record: AssetRecord | None
     reason: str
+    failure: ContensisError | None = None
 
 
 class Downloads:
@@ -64,6 +71,7 @@ class Downloads:
     ) -> None:
         self.done = 0
         self.reasons: Counter[str] = Counter()
+        self._failures = 0
         self._client = client
         self._session = session
         self._request = request
@@ -131,21 +139,27 @@ class Downloads:
         failed: Exception | None = None
         for future in done:
             try:
-                number, asset, record, reason = future.result()
-                if record is not None:
+                fetched = future.result()
+                if fetched.record is not None:
                     self.done += 1
-                    self._index.done(number, record)
-                    self._folder.remember(record)
+                    self._failures = 0
+                    self._index.done(fetched.number, fetched.record)
+                    self._folder.remember(fetched.record)
                 else:
-                    self._index.miss(number, reason)
-                    self._miss(asset, reason, is_first=is_first)
+                    self._index.miss(fetched.number, fetched.reason)
+                    self._miss(fetched, is_first=is_first)
             except Exception as error:  # noqa: BLE001 - raised below, once the records of the others are kept
                 failed = failed or error
             progress.add(1)
         if failed is not None:
             raise failed
 
-    def _miss(self, asset: Asset, reason: str, *, is_first: bool) -> None:
+    def _miss(self, fetched: _Fetched, *, is_first: bool) -> None:
+        asset, reason = fetched.asset, fetched.reason
+        if fetched.failure is not None:
+            self._failures += 1
+            if self._failures >= _OUTAGE:
+                raise fetched.failure
         if self._request.on_missing == "fail":
             failure = ExportError(
                 f"{asset.name} cannot be exported: {reason}. Check site_url and send_token, or set "
@@ -170,6 +184,11 @@ class Downloads:
                 download.fetch(self._client, self._session, self._limits)
             except NoFileError as error:
                 return _Fetched(number, asset, None, str(error))
+            except (ServerError, TransportError) as error:
+                if self._request.on_missing != "report" or self._stopped.is_set():
+                    raise
+                status = f"the website answers {error.status_code}" if isinstance(error, APIError) else None
+                return _Fetched(number, asset, None, status or str(error).rstrip("."), error)
             sha256 = download.sha256
             path = asset.path_of(sha256)
             self._folder.store(path, download.content)

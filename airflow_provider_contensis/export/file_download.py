@@ -170,7 +170,10 @@ class FileDownload:
             self.bytes += len(chunk)
 
     def _check_kind(self, response: requests.Response) -> None:
-        if response.status_code not in {200, 206}:
+        continues = self._continues(response)
+        if response.status_code != 200 and not continues:
+            if response.status_code == 206:
+                self._etag = None  # it is the rest of something else: begin again
             raise self._accident(f"the website answers {response.status_code}")
         kind = response.headers.get("Content-Type", "").lower()
         if kind.startswith(_PAGES) and not self.asset.filename.lower().endswith(_PAGE_SUFFIXES):
@@ -178,9 +181,9 @@ class FileDownload:
         announced = response.headers.get("Content-Length", "")
         if not announced.isdecimal() or _is_encoded(response):
             return
-        total = int(announced) + (self.bytes if self._continues(response) else 0)
+        total = int(announced) + (self.bytes if continues else 0)
         if total > self._limit or self.asset.size not in {None, total}:
-            raise self._wrong_size(f"{total:,} bytes")
+            raise self._wrong_size(f"{total:,} bytes", is_used=continues)
 
     def _begin(self, response: requests.Response) -> None:
         with translate_temporary_errors():
@@ -192,8 +195,6 @@ class FileDownload:
         etag = response.headers.get("ETag", "")
         is_strong = len(etag) > 2 and etag.startswith('"') and etag.endswith('"')
         self._etag = etag if is_strong and not _is_encoded(response) else None
-        if response.status_code != 200:
-            raise self._accident(f"the website answers {response.status_code}")
 
     def _continues(self, response: requests.Response) -> bool:
         """Return whether an answer is the rest of what was read so far."""
@@ -211,8 +212,14 @@ class FileDownload:
     def _limit(self) -> int:
         return self._max_bytes if self.asset.size is None else self.asset.size
 
-    def _wrong_size(self, found: str) -> ContensisError | NoFileError:
-        self._etag = None  # begin again
+    def _wrong_size(self, found: str, *, is_used: bool = True) -> ContensisError | NoFileError:
+        """Return the failure of a file of another size.
+
+        :param found: that size.
+        :param is_used: whether what was read is a part of it, and has to be read again.
+        """
+        if is_used:
+            self._etag = None
         if self.asset.size is None:
             return NoFileError(f"it has {found}, more than max_file_bytes")
         return self._accident(f"the website sends {found}, and fileSize is {self.asset.size:,}")
@@ -222,7 +229,7 @@ class FileDownload:
         status = response.status_code
         if status == 416:  # there is no rest: what was read is of another content
             self._etag = None
-            return InvalidResponseError(f"GET {self.asset.uri} has changed while it was read.")
+            return self._accident(f"the website answers {status}")
         if status in RETRYABLE_STATUS_CODES:
             return api_error_class(status)(
                 f"GET {self.asset.uri} was answered with status {status}: the website failed.",

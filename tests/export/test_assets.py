@@ -355,6 +355,32 @@ class TestFaults:
         )
         assert export.folder.manifest["assets"] == 7
 
+    def test_file_that_always_fails_the_website_is_missing(
+        self, export: Exporter, catalogue: Catalogue
+    ) -> None:
+        contents = fill(catalogue, 12)
+        broken = list(contents)[3]
+
+        def fail(request: Request) -> Response | None:
+            return Response(500) if request.path.endswith("/file 3") else None
+
+        export.sandbox.faults = always(fail)
+        with pytest.raises(ServerError):
+            export()
+        export.sandbox.faults = always(fail)
+        export(on_missing="report")
+        [missing] = export.folder.manifest["missing"]
+        assert (missing["id"], missing["reason"]) == (broken, "the website answers 500")
+        del contents[broken]
+        assert export.folder.contents() == contents
+
+    def test_outage_is_not_reported_as_missing_files(self, export: Exporter, catalogue: Catalogue) -> None:
+        fill(catalogue, 30)
+        export.sandbox.faults = OnFiles(*[None] * 10, *[Response(drop=True)] * 10_000)
+        with pytest.raises(ContensisError, match="connection to .* broke"):
+            export(on_missing="report")
+        assert not (export.folder.path / "_manifest.json").exists()
+
     def test_missing_file_is_asked_for_again_by_the_next_run(
         self, export: Exporter, catalogue: Catalogue
     ) -> None:
@@ -533,8 +559,20 @@ class TestResume:
         assert self.ranges(faults)[2:] == [None]
         assert only(export.folder.contents()) == content
 
-    def test_login_page_does_not_end_what_was_read(self, export: Exporter, content: bytes) -> None:
-        export.sandbox.faults = faults = OnFiles(cut, LOGIN_PAGE, None)
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            LOGIN_PAGE,
+            Response(200, b"short"),
+            Response(302, headers={"location": "https://login.invalid/"}),
+            Response(502, LOGIN_PAGE.body),
+            Response(204),
+        ],
+    )
+    def test_accident_does_not_end_what_was_read(
+        self, export: Exporter, content: bytes, answer: Response
+    ) -> None:
+        export.sandbox.faults = faults = OnFiles(cut, answer, None)
         export()
         first, second, third = self.ranges(faults)
         assert first is None
