@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import logging
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -272,7 +273,12 @@ class TestRuns:
 
     @pytest.mark.parametrize(
         ("name", "content"),
-        [("_manifest.json", '{"files": []}'), ("_feed.json", "{}"), ("_manifest.json", "x")],
+        [
+            ("_manifest.json", '{"files": []}'),
+            ("_manifest.json", '{"kind": "assets", "source": {}, "files": [1]}'),
+            ("_manifest.json", "x"),
+            ("_feed.json", "{}"),
+        ],
     )
     def test_folder_of_another_export_is_refused(self, export: Exporter, name: str, content: str) -> None:
         export.folder.path.mkdir()
@@ -423,6 +429,14 @@ class TestFaults:
         for prefix in range(256):
             (export.folder.path / "files" / f"{prefix:02x}").write_text("no folder")
         with pytest.raises(DestinationError, match="could not be written"):
+            export()
+
+    def test_folder_for_temporary_files_that_is_missing_is_named(
+        self, export: Exporter, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        catalogue.add_asset("pdf", "large.pdf", bytes(1_000_000))
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+        with pytest.raises(DestinationError, match="/nowhere, the folder for temporary files, could not be"):
             export()
 
     def test_compressed_answer_is_stored_as_the_file(self, export: Exporter, catalogue: Catalogue) -> None:

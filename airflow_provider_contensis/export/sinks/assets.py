@@ -78,10 +78,13 @@ class AssetFolder:
         # An export that was killed while it replaced them has left both here, the older one and its own.
         retired = _read_json(self._storage.read(f"{self._root}{RETIRED_MANIFEST}"))
         manifests += retired if isinstance(retired, list) else []
-        known = [
-            manifest for manifest in manifests if _is_ours(manifest) and manifest["source"] == self._source
-        ]
-        if known and self._hash_of_list() in {file["sha256"] for each in known for file in each["files"]}:
+        hashes = {
+            file["sha256"]
+            for manifest in manifests
+            if _is_ours(manifest) and manifest["source"] == self._source
+            for file in manifest["files"]
+        }
+        if hashes and self._hash_of_list() in hashes:
             with self._storage.open(f"{self._root}{ASSETS}") as lines:
                 index.hold(lines)
         for path, _ in self._storage.files(f"{self._root}{_PROGRESS}"):
@@ -219,9 +222,10 @@ def _read(content: IO[bytes]) -> bytes:
 
 def _is_ours(manifest: Any) -> bool:
     """Return whether JSON is the manifest of an export of assets."""
-    return (
-        isinstance(manifest, dict) and manifest.get("kind") == KIND and manifest.keys() >= {"source", "files"}
-    )
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND or "source" not in manifest:
+        return False
+    files = manifest.get("files")
+    return isinstance(files, list) and all(isinstance(file, dict) and "sha256" in file for file in files)
 
 
 def _read_json(content: bytes | None) -> Any:
