@@ -56,11 +56,17 @@ _SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUz
 # Together they take as long as all other tests that need no Airflow.
 _LONG_MODULES = {
     "test_chaos",
+    "test_chaos_sync",
+    "test_checkpoint",
     "test_code",
     "test_full_disk",
     "test_fuzz",
+    "test_hook",
     "test_on_kill",
+    "test_order",
+    "test_pause",
     "test_quirks",
+    "test_requests",
     "test_restart",
     "test_s3",
     "test_s3_lock",
