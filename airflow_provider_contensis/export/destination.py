@@ -205,7 +205,7 @@ def plain_url(destination: str | PathLike[str]) -> str:
     if not is_url:
         try:
             return f"{Path(text).expanduser().absolute()}{'/' if text.endswith('/') else ''}"
-        except RuntimeError:
+        except (RuntimeError, UnicodeEncodeError):
             raise ConfigurationError(
                 f"destination {show_destination(text)} names a user that does not exist on this machine."
             ) from None

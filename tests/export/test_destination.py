@@ -64,6 +64,7 @@ def test_arguments_add_format_and_compression() -> None:
         ({"destination": "/data/films.parquet", "compression": "gzip"}, "Parquet is compressed already"),
         ({"destination": "/data/films.parquet.gz"}, "Parquet is compressed already"),
         ({"destination": "~no-such-user/films.jsonl"}, "names a user that does not exist on this machine"),
+        ({"destination": "~\ud800/films.jsonl"}, "names a user that does not exist on this machine"),
         ({"destination": "~\x00/films.jsonl"}, "contains a line break or another control character"),
         ({"destination": b"/data/films.jsonl"}, "destination must be text or a path, not bytes"),
         ({"destination": object(), "file_format": "csv"}, "destination must be text or a path, not object"),
