@@ -25,6 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 DEFAULT_RETRY_SECONDS = 300.0
+_FOREVER = 1e9  # seconds: longer waits are a mistake, and some are too long for a number
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def parse_retry_after(value: str | None) -> float | None:
     """
     text = (value or "").strip()
     if text.isdecimal():
-        return float(text)
+        return min(float(text), _FOREVER)
     try:
         date = parsedate_to_datetime(text)
         if date.tzinfo is None:

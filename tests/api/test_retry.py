@@ -125,6 +125,7 @@ def test_outer_policy_does_not_retry_what_an_inner_one_gave_up_on() -> None:
     [
         ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
         ("120", 120.0),
+        ("9" * 400, 1e9),
         (" 0 ", 0.0),
         (None, None),
         ("", None),
