@@ -216,6 +216,12 @@ class ContensisSession(requests.Session):
             raise RedirectRefusedError(
                 f"{self.root_url} redirects to {scheme}://{host}, {self._redirect_advice}"
             )
+        token = str(resp.request.headers.get("Authorization") or "").rpartition(" ")[2]
+        if token and token in target:
+            raise RedirectRefusedError(
+                f"{self.root_url} redirects to a URL that holds the access token, which logs would show. "
+                "Check the connection's host."
+            )
         if resp.request.method not in {"GET", "HEAD"} and resp.status_code not in _METHOD_KEEPING_REDIRECTS:
             raise RedirectRefusedError(
                 f"{self.root_url} answered {resp.request.method} with redirect {resp.status_code}, "

@@ -77,6 +77,19 @@ class TestRedirects:
                 client.get_project(sandbox.project_id)
         assert thief.connections == 0
 
+    def test_redirect_that_repeats_the_token_is_not_followed(
+        self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient]
+    ) -> None:
+        def faults(request: Request) -> Response | None:
+            token = request.headers["authorization"].rpartition(" ")[2] if request.kind == "project" else ""
+            return Response(302, headers={"Location": f"/?{token}"}) if token else None
+
+        with Sandbox(small_catalogue, faults=faults) as sandbox:
+            client = make_client(sandbox, retry=NO_RETRIES)
+            with pytest.raises(errors.RedirectRefusedError, match="holds the access token"):
+                client.get_project(sandbox.project_id)
+            assert sandbox.count("project") == 1
+
     def test_redirect_from_tls_to_plain_http_is_refused(
         self, small_catalogue: Catalogue, make_client: Callable[..., ContensisClient], tmp_path: Path
     ) -> None:
