@@ -118,6 +118,8 @@ def parse_order(order: object) -> Order:
 
 def sort(documents: list[Document], order: Order) -> None:
     """Sort in place. Equal documents keep their order; those without a value come last in both directions."""
+    if order and len({_document_key(order[0][0], document) for document in documents}) == len(documents):
+        order = order[:1]  # the others decide nothing
     for path, descending in reversed(order):
         keys = [_document_key(path, document) for document in documents]
         # Positions, as many new tuples would keep the garbage collector busy.
