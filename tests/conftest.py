@@ -69,7 +69,7 @@ _LONG_MODULES = {
     "test_requests",
     "test_restart",
     "test_s3",
-    "test_s3_lock",
+    "test_store_lock",
     "test_threads",
 }
 

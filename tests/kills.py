@@ -122,7 +122,7 @@ def export(
     from airflow_provider_contensis.api.token_request import Credentials
     from airflow_provider_contensis.export.pipeline import export_entries
     from airflow_provider_contensis.export.request import ExportRequest
-    from airflow_provider_contensis.export.storage import s3_lock as lock
+    from airflow_provider_contensis.export.storage import store_lock as lock
     from airflow_provider_contensis.export.storage.local import LocalStorage
     from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 

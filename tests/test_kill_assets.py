@@ -44,11 +44,11 @@ def export(service: Service, destination: str, begun: Event | None, step: int | 
     from airflow_provider_contensis.api.token_request import Credentials
     from airflow_provider_contensis.export.assets import export_assets
     from airflow_provider_contensis.export.assets_request import AssetsRequest
-    from airflow_provider_contensis.export.storage import s3_lock
+    from airflow_provider_contensis.export.storage import store_lock
     from airflow_provider_contensis.export.storage.local import LocalStorage
     from airflow_provider_contensis.export.storage.object_store import ObjectStorage
 
-    s3_lock._EXPIRY = 5.0
+    store_lock._EXPIRY = 5.0
     downloads._SAVE_SECONDS = 0.05
     scopes = ("Entry_Read", "ContentType_Read", "Project_Read")
     client = ContensisClient(Credentials(service.url, service.client_id, service.client_secret, scopes))

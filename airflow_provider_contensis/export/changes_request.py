@@ -163,15 +163,10 @@ def as_asked(query: EntryQuery) -> dict[str, Any]:
 def _feed(**arguments: Any) -> Destination:
     """Return the folder of a feed.
 
-    :raises ConfigurationError: it is no local folder, or its files would be of a format that no feed has yet.
+    :raises ConfigurationError: it is no folder, or its files would be of a format that no feed has yet.
     """
     url = folder_url(arguments.pop("destination"), "a feed has many files")
     destination = Destination.from_arguments(url, **arguments)
-    if not destination.is_local:
-        raise ConfigurationError(
-            f"destination {show(destination.url)} is in an object store, and a feed can only be written to "
-            "a local or shared disk so far."
-        )
     if destination.file_format != "jsonl":
         raise ConfigurationError(
             f"file_format {destination.file_format!r} is not available for a feed, which holds JSON Lines "

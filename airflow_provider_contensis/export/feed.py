@@ -19,7 +19,7 @@ from airflow_provider_contensis.export.sinks.feed_index import (
     load_index,
     new_index,
     read_runs,
-    remove_unused,
+    remove_leftovers,
 )
 from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
 from airflow_provider_contensis.export.storage.local import LocalStorage
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.checkpoint import CheckpointPointer
     from airflow_provider_contensis.export.results import ChangesSummary
     from airflow_provider_contensis.export.sinks.feed_index import RunName
+    from airflow_provider_contensis.export.storage.base import FolderStorage
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ def export_changes(
     project_id: str,
     request: ChangesRequest,
     *,
+    storage: FolderStorage | None = None,
+    root: str | None = None,
     owner: str = "export",
     run: RunName | None = None,
     pointer: CheckpointPointer | None = None,
@@ -50,6 +53,8 @@ def export_changes(
     :param client: sends the calls.
     :param project_id: the project to read from.
     :param request: which entries, and the feed.
+    :param storage: where the feed is; None for this machine.
+    :param root: the destination as the storage names it; None for its URL.
     :param owner: names the task, the same for all its attempts; leftovers of dead attempts are removed.
     :param run: the task instance; if it has updated the feed already, what it returned is returned again, and
         nothing is read. None to look for no earlier attempt.
@@ -59,22 +64,26 @@ def export_changes(
     """
     started, sent_before = time.monotonic(), client.requests_sent
     url = request.destination.url
-    place = Place(LocalStorage(), url, request.destination, owner)
+    storage = LocalStorage() if storage is None else storage
+    root = url if root is None else root
+    place = Place(storage, root, request.destination, owner)
     source = {"url": client.root_url, "project_id": project_id}
     asked = as_asked(request.query)
     load_libraries(request.destination.file_format, request.destination.compression)
     with ExitStack() as stack:
         stack.enter_context(translate_temporary_errors())
-        stack.enter_context(place.storage.exclusive(url, owner=owner, wait=False))
-        content = place.storage.read(f"{url}{FEED}")
-        index = new_index(source, asked) if content is None else load_index(content, url)
+        stack.enter_context(storage.exclusive(root, owner=owner, alone=True))
+        known = storage.load(f"{root}{FEED}")
+        index = new_index(source, asked) if known.content is None else load_index(known.content, url)
+        if index["runs"] == 0:  # the first run did not get to its end
+            index = new_index(source, asked)
         check_same_copy(index, source, asked, url)
-        runs = read_runs(place.storage, url, index)
+        runs = read_runs(storage, root, index)
         for earlier, result in reversed(runs):
             if run is not None and earlier == run:
                 log.info("This run has updated %s before: returning change set %s", url, result["change_set"])
                 return result
-        remove_unused(place.storage, url, index)
+        known = remove_leftovers(storage, root, index, known, owner=owner)
         log.info(
             "Exporting %s of project %s (%s API) to %s: %s",
             f"what changed since {index['horizon']}"
@@ -85,8 +94,8 @@ def export_changes(
             url,
             request.query,
         )
-        ledger = FeedLedger(place.storage, url, index["ledger"])
-        sink = FeedSink(place, index, content, ledger)
+        ledger = FeedLedger(storage, root, index["ledger"])
+        sink = FeedSink(place, index, known, ledger)
         stack.callback(sink.close)
         follower = Follower(
             client,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_contensis.export.sinks.feed_index import RunName
-    from airflow_provider_contensis.export.storage.base import Storage
+    from airflow_provider_contensis.export.storage.base import FolderStorage
     from airflow_provider_contensis.hooks.contensis import ContensisHook
 
 _PROVIDERS = {
@@ -232,7 +232,7 @@ def checkpoint_pointer(context: Context) -> TaskStatePointer | None:
     return TaskStatePointer(store, is_last_attempt=not another_follows)
 
 
-def storage_for(url: str, conn_id: object) -> tuple[Storage, str]:
+def storage_for(url: str, conn_id: object) -> tuple[FolderStorage, str]:
     """Return the storage of a destination, and the destination's name in it.
 
     :param url: a local path, or a URL that ObjectStoragePath supports.

@@ -31,6 +31,7 @@ from airflow_provider_contensis.operators._task import (
     record_asset_extra,
     refuse_deferrable,
     run_name_of,
+    storage_for,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class ContensisExportChangesOperator(BaseOperator):
     All arguments are templated. The events of assets among the `outlets` record each run: their extra has
     `destination`, `project_id`, `change_set`, `upserts`, `deletes` and `horizon`.
 
-    :param destination: a local folder.
+    :param destination: a folder: a local path, or a URL that Airflow's ObjectStoragePath supports, such as
+        `s3://bucket/feed/`, without credentials in it. The store needs conditional writes: S3 and Google
+        Cloud Storage have them.
+    :param destination_conn_id: the Airflow connection of the object store; local paths need none.
     :param contensis_conn_id: the Airflow connection of type `contensis`.
     :param project_id: None for the connection's project.
     :param content_type_id: one or several; None for all of the project, also those to come.
@@ -89,7 +93,12 @@ class ContensisExportChangesOperator(BaseOperator):
     :raises ConfigurationError: an argument that is not a template is wrong; raised when the DAG is parsed.
     """
 
-    template_fields: Sequence[str] = ("contensis_conn_id", "project_id", *_REQUEST_ARGUMENTS)
+    template_fields: Sequence[str] = (
+        "contensis_conn_id",
+        "project_id",
+        "destination_conn_id",
+        *_REQUEST_ARGUMENTS,
+    )
     template_fields_renderers = {"where": "json"}  # noqa: RUF012 - as BaseOperator declares it
     operator_extra_links = (ContensisLink(),)
     ui_color = "#e8f0fe"
@@ -98,6 +107,7 @@ class ContensisExportChangesOperator(BaseOperator):
         self,
         *,
         destination: str | PathLike[str],
+        destination_conn_id: str | None = None,
         contensis_conn_id: str = "contensis_default",
         project_id: str | None = None,
         content_type_id: str | Iterable[str] | None = None,
@@ -122,6 +132,7 @@ class ContensisExportChangesOperator(BaseOperator):
         refuse_deferrable(kwargs)
         super().__init__(**kwargs)
         self.destination = path_text(destination)
+        self.destination_conn_id = destination_conn_id
         self.contensis_conn_id = contensis_conn_id
         self.project_id = project_id
         self.content_type_id = materialize(content_type_id)
@@ -151,6 +162,7 @@ class ContensisExportChangesOperator(BaseOperator):
 
         with self._kill.ends(), fail_without_retry():
             request = self._request()
+            storage, root = storage_for(request.destination.url, self.destination_conn_id)
             with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
                 self._kill.close = hook.close
                 push_link(self, context, hook.settings.root_url)
@@ -159,6 +171,8 @@ class ContensisExportChangesOperator(BaseOperator):
                     hook.client,
                     project_id,
                     request,
+                    storage=storage,
+                    root=root,
                     owner=owner_of(context),
                     run=run_name_of(context),
                     pointer=checkpoint_pointer(context),

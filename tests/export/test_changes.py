@@ -576,7 +576,6 @@ class TestRefusals:
         ("arguments", "message"),
         [
             ({"destination": "/data/x.jsonl"}, "must be a folder and end in /"),
-            ({"destination": "s3://bucket/feed/"}, "object store"),
             ({"file_format": "parquet"}, "file_format 'parquet' is not available for a feed"),
             ({"where": [{"field": "d", "greaterThan": "now()"}]}, "relative time 'now\\(\\)'"),
             ({"where": [{"field": "d", "lessThan": "-1M 1w"}]}, "relative time"),

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export.storage import object_store
 from airflow_provider_contensis.hooks.contensis import ContensisHook
+from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.provider.dags import run
 from tests.provider.test_operator import CONTEXT, operator
@@ -274,3 +275,31 @@ def test_example_dag_exports_to_s3(
     stored = gzip.decompress(content(bucket, "contensis/country.jsonl.gz")).splitlines()
     served = iso_sandbox.catalogue.entries("published", content_type_id="country")
     assert sorted(stored) == sorted(served)
+
+
+def test_feed_follows_on_s3(
+    small_catalogue: Catalogue, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    with Sandbox(small_catalogue) as sandbox:
+        connect(sandbox)
+        export = ContensisExportChangesOperator(
+            task_id="export", destination=f"s3://{bucket.name}/feed", destination_conn_id="store"
+        )
+        first = dict(export.execute(CONTEXT))
+        second = dict(export.execute({}))
+    assert first["destination"] == f"s3://{bucket.name}/feed/"
+    assert (first["upserts"], first["sequence"]) == (1_200, 1)
+    assert (second["change_set"], second["sequence"]) == (None, 1)
+    stored = content(bucket, f"feed/{first['change_set']}upserts/article.jsonl")
+    assert sorted(stored.splitlines()) == sorted(small_catalogue.entries("published"))
+
+
+def test_feed_in_missing_bucket_fails_without_retry(
+    iso_sandbox: Sandbox, connect: Callable[[Sandbox], None], bucket: Any
+) -> None:
+    connect(iso_sandbox)
+    export = ContensisExportChangesOperator(
+        task_id="export", destination="s3://there-is-no-such-bucket/feed/", destination_conn_id="store"
+    )
+    with pytest.raises(AirflowFailException, match=r"^s3://there-is-no-such-bucket/.* bucket does not exist"):
+        export.execute(CONTEXT)

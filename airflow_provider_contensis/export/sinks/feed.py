@@ -15,13 +15,19 @@ from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
-from airflow_provider_contensis.export.sinks.feed_index import FEED, remove_unused, write_runs
+from airflow_provider_contensis.export.sinks.feed_index import (
+    FEED,
+    dump,
+    remove_leftovers,
+    unused,
+    write_runs,
+)
 from airflow_provider_contensis.export.sinks.output import OutputFile
 from airflow_provider_contensis.export.storage.base import write_whole
 from airflow_provider_contensis.export.temporary import temporary_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.batch import EntryMeta
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.results import ChangesSummary
     from airflow_provider_contensis.export.sinks.feed_index import FeedIndex, RunName
     from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
-    from airflow_provider_contensis.export.storage.base import FolderStorage
+    from airflow_provider_contensis.export.storage.base import FolderStorage, Stored
 
 Operation = Literal["upsert", "delete"]
 
@@ -74,14 +80,15 @@ class FeedSink:
 
     :param place: where the feed is.
     :param index: of the feed, as the last run left it.
-    :param content: `_feed.json` as the last run left it; None for a new feed.
+    :param known: `_feed.json` as the last run left it.
     :param ledger: records what is written.
     """
 
-    def __init__(self, place: Place, index: FeedIndex, content: bytes | None, ledger: FeedLedger) -> None:
+    def __init__(self, place: Place, index: FeedIndex, known: Stored, ledger: FeedLedger) -> None:
         self._place = place
         self._index = index
-        self._content = content
+        self._known = known
+        self._is_committing = False
         self._ledger = ledger
         self._is_snapshot = index["runs"] == 0
         self.change_set = f"{index['sequence'] + 1:06d}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}/"
@@ -161,23 +168,16 @@ class FeedSink:
                 **manifest,
                 "files": self.files,
             }
-            write_whole(storage, f"{self._folder}{MANIFEST}", _dump(content), owner=owner)
+            write_whole(storage, f"{self._folder}{MANIFEST}", dump(content), owner=owner)
             index["sequence"], index["latest"] = sequence, self.change_set
             index["oldest_sequence"] = index["oldest_sequence"] or sequence
         if keep_change_sets is not None and index["oldest_sequence"] is not None:
             index["oldest_sequence"] = max(index["oldest_sequence"], index["sequence"] + 1 - keep_change_sets)
         index["runs_path"] = write_runs(storage, root, runs, owner=owner) if runs else None
-        content_now = _dump(index)
-        pending = storage.create(f"{root}{FEED}", owner=owner)
-        try:
-            pending.write(content_now)
-            pending.finish()
-            if storage.read(f"{root}{FEED}") != self._content:  # where the storage has no locks
-                raise DestinationError(f"{root} could not be written: another run has updated it meanwhile.")
-            pending.commit()
-        finally:
-            pending.discard()
-        self._index, self._content = index, content_now
+        self._is_committing = True
+        self._known = storage.replace(f"{root}{FEED}", dump(index), self._known, owner=owner)
+        self._is_committing = False
+        self._index = index
 
     def close(self) -> None:
         """Remove what was not committed, and what is no longer needed; never raises."""
@@ -185,10 +185,13 @@ class FeedSink:
             self._open[-1].discard()
         self._waiting.close()
         self._ledger.close()
-        storage, root = self._place.storage, self._place.root
+        storage, root, owner = self._place.storage, self._place.root, self._place.owner
         with contextlib.suppress(DestinationError):  # the next run tries again
-            if storage.read(f"{root}{FEED}") == self._content:  # otherwise another run has taken over
-                remove_unused(storage, root, self._index)
+            if self._is_committing:  # and failed, as far as is known
+                remove_leftovers(storage, root, self._index, self._known, owner=owner)
+            elif storage.read(f"{root}{FEED}") == self._known.content:  # otherwise another run has taken over
+                for path in unused(storage, root, self._index):
+                    storage.remove(path)
 
     def _output(self, operation: Operation, content_type_id: str) -> OutputFile:
         """Return the file of a content type; only one is open at a time."""
@@ -242,7 +245,3 @@ class FeedSink:
             "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?)", ((operation, *held_slice, *row) for row in rows)
         )
         self._waiting.execute("COMMIT")
-
-
-def _dump(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"

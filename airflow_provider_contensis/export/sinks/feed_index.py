@@ -12,7 +12,7 @@ import msgspec
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import ConfigurationError, DestinationError
 from airflow_provider_contensis.export.sinks.feed_ledger import LEDGER_FOLDER, SliceSummary
-from airflow_provider_contensis.export.storage.base import write_whole
+from airflow_provider_contensis.export.storage.base import Stored, write_whole
 from airflow_provider_contensis.utils.json import UNREADABLE
 
 if TYPE_CHECKING:
@@ -146,14 +146,39 @@ def write_runs(
     return name
 
 
-def remove_unused(storage: FolderStorage, root: str, index: FeedIndex) -> None:
-    """Remove what the feed does not refer to: files of dead runs, and change sets that are too old."""
+def unused(storage: FolderStorage, root: str, index: FeedIndex) -> list[str]:
+    """Return what the feed does not refer to: files of dead runs, and change sets that are too old."""
     first, last = index["oldest_sequence"] or 1, index["sequence"]
+    found = []
     for name in storage.names(root):
         match = _CHANGE_SET.fullmatch(name)
         if match and not first <= int(match[1]) <= last:
-            storage.remove(f"{root}{name}/")
+            found.append(f"{root}{name}/")
     used = {index["runs_path"], *(each["path"] for each in index["ledger"])}
-    for name in storage.names(f"{root}{LEDGER_FOLDER}"):
-        if name not in used:
-            storage.remove(f"{root}{LEDGER_FOLDER}{name}")
+    ledger = f"{root}{LEDGER_FOLDER}"
+    return found + [f"{ledger}{name}" for name in storage.names(ledger) if name not in used]
+
+
+def remove_leftovers(
+    storage: FolderStorage, root: str, index: FeedIndex, known: Stored, *, owner: str
+) -> Stored:
+    """Remove what dead runs have left, and return the index's file as it is now.
+
+    A run that seems dead may still commit, if its last request to an object store is on its way: what its
+    index refers to would be gone. So that request is made to fail first.
+
+    :param index: what the file holds or, if there is no feed yet, what a new one is to hold.
+    :param known: the index's file as it was read.
+    :raises DestinationError: another run has updated the feed meanwhile.
+    """
+    leftovers = unused(storage, root, index)
+    if leftovers:
+        known = storage.supersede(f"{root}{FEED}", known, dump(index), owner=owner)
+        for path in leftovers:
+            storage.remove(path)
+    return known
+
+
+def dump(content: Mapping[str, Any]) -> bytes:
+    """Return an index or a manifest as JSON."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"

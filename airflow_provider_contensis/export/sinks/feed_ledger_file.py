@@ -30,6 +30,9 @@ _MAGIC = b"contensis-ledger-1\n"
 _END = struct.Struct(">I")  # the length of the index
 _NONE = -(1 << 63)
 _COPY_BYTES = 1 << 20
+# In an object store, each read is a request: the end of a file holds its index, unless there are many blocks.
+_END_BYTES = 1 << 16
+_READ_BYTES = 1 << 20
 
 
 class Block(NamedTuple):
@@ -79,17 +82,18 @@ def read_index(storage: FolderStorage, path: str) -> list[Block]:
 
     :raises DestinationError: the file is missing or damaged.
     """
-    with storage.open(path) as file:
-        try:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise ValueError
-            file.seek(-_END.size, 2)
-            end = file.tell()
-            [length] = _END.unpack(file.read(_END.size))
-            file.seek(end - length)
-            return [Block(*each) for each in json.loads(file.read(length))]
-        except (OSError, TypeError, ValueError, struct.error):
-            raise _damaged(path) from None
+    end = storage.read_part(path, -_END_BYTES, _END_BYTES)
+    try:
+        [length] = _END.unpack(end[-_END.size :])
+        size = length + _END.size
+        if size > len(end):
+            end = storage.read_part(path, -size, size)
+        index = [Block(*each) for each in json.loads(end[-size : -_END.size])]
+        if index[0].offset != len(_MAGIC):
+            raise ValueError
+    except (IndexError, TypeError, ValueError, struct.error):
+        raise _damaged(path) from None
+    return index
 
 
 def read_blocks(storage: FolderStorage, path: str, index: Sequence[Block]) -> Iterator[list[Held]]:
@@ -97,13 +101,30 @@ def read_blocks(storage: FolderStorage, path: str, index: Sequence[Block]) -> It
 
     :raises DestinationError: the file is missing or damaged.
     """
-    with storage.open(path) as file:
-        for block in index:
+    for some in _neighbours(index):
+        # The first part begins with the file, whose first bytes name its format.
+        start = 0 if some[0] is index[0] else some[0].offset
+        data = storage.read_part(path, start, some[-1].offset + some[-1].length - start)
+        if start == 0 and not data.startswith(_MAGIC):
+            raise _damaged(path)
+        for block in some:
+            place = block.offset - start
             try:
-                file.seek(block.offset)
-                yield _unpack(zlib.decompress(file.read(block.length)), block.entries)
-            except (OSError, ValueError, IndexError, zlib.error, struct.error):
+                yield _unpack(zlib.decompress(data[place : place + block.length]), block.entries)
+            except (ValueError, IndexError, zlib.error, struct.error):
                 raise _damaged(path) from None
+
+
+def _neighbours(index: Sequence[Block]) -> Iterator[list[Block]]:
+    """Yield blocks that are read at once."""
+    some: list[Block] = []
+    for block in index:
+        if some and block.offset + block.length - some[0].offset > _READ_BYTES:
+            yield some
+            some = []
+        some.append(block)
+    if some:
+        yield some
 
 
 def _damaged(path: str) -> DestinationError:

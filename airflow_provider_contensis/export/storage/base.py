@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_contensis.exceptions import DestinationError
 
@@ -78,17 +78,66 @@ class Storage(Protocol):
         """
 
 
+class Stored(NamedTuple):
+    """A file as it was read.
+
+    :param content: None if there was no such file.
+    :param tag: what its store calls this content; None if there was no such file, or it has no such name.
+    """
+
+    content: bytes | None
+    tag: str | None = None
+
+
 class FolderStorage(Storage, Protocol):
-    """A storage that can look into folders, which a feed needs."""
+    """A storage that can look into folders and replace a file on a condition, which a feed needs."""
+
+    def load(self, path: str) -> Stored:
+        """Return a small file, so that `replace` can tell whether it is still the same."""
+
+    def replace(self, path: str, content: bytes, known: Stored, *, owner: str) -> Stored:
+        """Replace a small file in one step, if it is as it was read.
+
+        :param known: the file as it was read.
+        :raises DestinationError: somebody else has replaced it, or the storage failed; then it may still be
+            replaced until `supersede` returns.
+        """
+
+    def supersede(self, path: str, known: Stored, initial: bytes, *, owner: str) -> Stored:
+        """Make sure that no earlier `replace` can succeed any more, of which an answer may be on its way.
+
+        :param initial: what a file holds that did not exist; blank space after the content may be added.
+        :raises DestinationError: somebody else has replaced the file.
+        """
+
+    def read_part(self, path: str, start: int, length: int) -> bytes:
+        """Return a part of a file, or less if the file is shorter.
+
+        :param start: where it begins; if negative, so many bytes from the end.
+        """
 
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
 
-    def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> AbstractContextManager[None]:
+    def exclusive(self, folder: str, *, owner: str, alone: bool = False) -> AbstractContextManager[None]:
         """Lock a folder, as `Storage.exclusive`.
 
-        :param wait: wait for another holder; otherwise raise `DestinationError` at once.
+        :param alone: raise `DestinationError` if another holder is alive, rather than wait for it, or if the
+            storage cannot keep writers apart.
         """
+
+
+def another_writer(folder: str) -> DestinationError:
+    """Return the error of a run that finds another one at work."""
+    return DestinationError(
+        f"{folder} could not be written: another run is writing to it. Let one run end before the next "
+        "begins, for example with max_active_runs=1."
+    )
+
+
+def replaced_meanwhile(path: str) -> DestinationError:
+    """Return the error of a run that another one has overtaken."""
+    return DestinationError(f"{path} could not be written: another run has updated it meanwhile.")
 
 
 def write_whole(storage: Storage, path: str, content: bytes, *, owner: str) -> None:

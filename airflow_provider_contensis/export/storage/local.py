@@ -15,8 +15,14 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_contensis.exceptions import DestinationError
-from airflow_provider_contensis.export.storage.base import LONG_IDLE, hidden_name, translate_storage_errors
+from airflow_provider_contensis.export.storage.base import (
+    LONG_IDLE,
+    Stored,
+    another_writer,
+    hidden_name,
+    replaced_meanwhile,
+    translate_storage_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +79,36 @@ class LocalStorage:
         with translate_storage_errors(path):
             return Path(path).open("rb")
 
+    def load(self, path: str) -> Stored:
+        """Return a small file, so that `replace` can tell whether it is still the same."""
+        return Stored(self.read(path))
+
+    def replace(self, path: str, content: bytes, known: Stored, *, owner: str) -> Stored:
+        """Replace a small file in one step, if it is as it was read."""
+        file = self.create(path, owner=owner)
+        try:
+            file.write(content)
+            file.finish()
+            if self.read(path) != known.content:  # where the folder has no locks
+                raise replaced_meanwhile(path)
+            file.commit()
+        finally:
+            file.discard()
+        return Stored(content)
+
+    def supersede(self, path: str, known: Stored, initial: bytes, *, owner: str) -> Stored:  # noqa: ARG002 - as every storage
+        """Do no more than look: a file is replaced at once."""
+        if self.read(path) != known.content:
+            raise replaced_meanwhile(path)
+        return known
+
+    def read_part(self, path: str, start: int, length: int) -> bytes:
+        """Return a part of a file, or less if the file is shorter."""
+        with translate_storage_errors(path), Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(start if start >= 0 else max(size + start, 0))
+            return file.read(length)
+
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
         with translate_storage_errors(folder):
@@ -91,7 +127,7 @@ class LocalStorage:
                 (_target(Path(path)) if keep_link else Path(path)).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def exclusive(self, folder: str, *, owner: str, wait: bool = True) -> Iterator[None]:  # noqa: ARG002 - the system has the names
+    def exclusive(self, folder: str, *, owner: str, alone: bool = False) -> Iterator[None]:  # noqa: ARG002 - the system has the names
         """Lock the folder; the system releases the lock of a process that dies."""
         with translate_storage_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -100,11 +136,8 @@ class LocalStorage:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not wait:
-                    raise DestinationError(
-                        f"{folder} could not be written: another run is writing to it. Let one run end "
-                        "before the next begins, for example with max_active_runs=1."
-                    ) from None
+                if alone:
+                    raise another_writer(folder) from None
                 log.info("Waiting: another export is writing to %s", folder)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError:

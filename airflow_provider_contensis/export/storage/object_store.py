@@ -9,14 +9,22 @@ import secrets
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.storage.base import (
     LASTING,
     LONG_IDLE,
+    Stored,
     hidden_name,
     owned_name,
+    replaced_meanwhile,
     translate_storage_errors,
 )
-from airflow_provider_contensis.export.storage.s3_lock import S3Lock
+from airflow_provider_contensis.export.storage.conditional import (
+    ChangedError,
+    NoConditionsError,
+    conditional_writes,
+)
+from airflow_provider_contensis.export.storage.store_lock import StoreLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +47,8 @@ class ObjectStorage:
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
-        self._lock: S3Lock | None = None
+        self._writes = conditional_writes(filesystem)
+        self._lock: StoreLock | None = None
 
     def create(self, path: str, *, owner: str) -> PendingFile:
         """Begin a file."""
@@ -47,6 +56,8 @@ class ObjectStorage:
         names = {protocols} if isinstance(protocols, str) else set(protocols)
         with _translated(self._filesystem, path):
             if names & {"s3", "s3a", "gs", "gcs"}:
+                if self._lock is None:  # the holder of a lock removes all of the folder's
+                    _abort_idle_uploads(self._filesystem, path)
                 return _Upload(self._filesystem, path, self._check)
             return _MovedUpload(self._filesystem, path, owner)
 
@@ -84,31 +95,95 @@ class ObjectStorage:
                 # Some tools mark a folder with an empty object of its own name.
                 yield name, int(item["size"])
 
+    def load(self, path: str) -> Stored:
+        """Return a small file, so that `replace` can tell whether it is still the same."""
+        with _translated(self._filesystem, path):
+            # Read after its tag: a tag that is too old can only make `replace` fail.
+            found = self._writes.look(path) if self._writes is not None else None
+            return Stored(self.read(path), found.tag if found is not None else None)
+
+    def replace(self, path: str, content: bytes, known: Stored, *, owner: str) -> Stored:  # noqa: ARG002 - leaves nothing behind
+        """Replace a small file in one step, if it is as it was read."""
+        if self._writes is None:
+            raise _no_conditions(path)
+        with _translated(self._filesystem, path):
+            self._check()
+            try:
+                return Stored(content, self._writes.write(path, content, tag=known.tag))
+            except ChangedError:
+                now = self.load(path)
+                if now.content != content:  # otherwise it arrived before, though its answer did not
+                    raise replaced_meanwhile(self._filesystem.unstrip_protocol(path)) from None
+                return now
+
+    def supersede(self, path: str, known: Stored, initial: bytes, *, owner: str) -> Stored:
+        """Write it again as it was, under another tag, so that writes that expect the old one fail."""
+        content = initial if known.content is None else known.content + b"\n"
+        return self.replace(path, content, known, owner=owner)
+
+    def read_part(self, path: str, start: int, length: int) -> bytes:
+        """Return a part of a file, or less if the file is shorter."""
+        with _translated(self._filesystem, path):
+            if start < 0:
+                content: bytes = self._filesystem.cat_file(path, start=start)
+                return content[start:][:length]  # a server may ignore the range, and give all of it
+            part: bytes = self._filesystem.cat_file(path, start=start, end=start + length)
+            return part
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what is in a folder, hidden ones included; none if there is no folder."""
+        with _translated(self._filesystem, folder):
+            self._filesystem.invalidate_cache()  # another worker may have written since
+            try:
+                paths = self._filesystem.ls(folder, detail=False)
+            except FileNotFoundError:
+                return []
+            own = folder.strip("/")
+            return [path.rstrip("/").rpartition("/")[2] for path in paths if path.strip("/") != own]
+
     def remove(self, path: str, *, keep_link: bool = False) -> None:  # noqa: ARG002 - there are no links
         """Remove a file or, if the path ends in `/`, a folder with everything in it, if there is one."""
         with _translated(self._filesystem, path), contextlib.suppress(FileNotFoundError):
-            self._check()
+            paths = [path]
             if path.endswith("/"):
-                self._filesystem.invalidate_cache(path.rstrip("/"))
-                self._filesystem.rm(path.rstrip("/"), recursive=True)
-            else:
-                self._filesystem.rm_file(path)
+                self._filesystem.invalidate_cache()
+                paths = self._filesystem.find(path)
+            for each in paths:
+                self._check()
+                self._filesystem.rm_file(each)
 
     @contextlib.contextmanager
-    def exclusive(self, folder: str, *, owner: str) -> Iterator[None]:
-        """Hold the folder's lock on S3; do nothing elsewhere."""
-        if not hasattr(self._filesystem, "call_s3"):
+    def exclusive(self, folder: str, *, owner: str, alone: bool = False) -> Iterator[None]:
+        """Hold the folder's lock on S3 and Google Cloud Storage; elsewhere there is none."""
+        if self._writes is None:
+            if alone:
+                raise _no_conditions(self._filesystem.unstrip_protocol(folder))
             yield
             return
-        lock = S3Lock(self._filesystem, self._filesystem.unstrip_protocol(folder), owner)
+        lock = StoreLock(self._filesystem, self._writes, folder, owner)
         with _translated(self._filesystem, folder):
-            lock.acquire()
+            try:
+                lock.acquire_alone() if alone else lock.acquire()
+            except NoConditionsError:
+                raise _no_conditions(self._filesystem.unstrip_protocol(folder)) from None
         self._lock = lock
         try:
+            if alone:
+                self._abort_uploads(folder)
             yield
         finally:
             self._lock = None
             lock.release()
+
+    def _abort_uploads(self, folder: str) -> None:
+        """Abort all uploads to a folder on S3 that dead attempts have left: they cost money."""
+        if not hasattr(self._filesystem, "abort_mpu"):
+            return
+        with contextlib.suppress(Exception):  # credentials that may write need not be allowed to list
+            bucket, key, _ = self._filesystem.split_path(folder)
+            listed = self._filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+            for upload in listed.get("Uploads", []):
+                self._filesystem.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
     def _check(self) -> None:
         """Check that the lock is still held: the last step before each change."""
@@ -137,7 +212,6 @@ class _Upload(_ObjectFile):
     """An upload that is invisible until it is completed."""
 
     def __init__(self, filesystem: Any, path: str, check: Callable[[], None]) -> None:
-        _abort_idle_uploads(filesystem, path)
         file = filesystem.open(path, "wb", block_size=_PART_BYTES, autocommit=False)
         super().__init__(filesystem, path, file)
         self._pending = True
@@ -163,6 +237,15 @@ class _Upload(_ObjectFile):
         with contextlib.suppress(Exception):
             self._file.discard()
         self._file.closed = True
+
+
+def _no_conditions(path: str) -> DestinationError:
+    error = DestinationError(
+        f"{path} could not be written: its store has no conditional writes that the provider knows, and "
+        "without them two runs at once could damage a feed. Use S3, Google Cloud Storage or a disk."
+    )
+    error.retryable = False
+    return error
 
 
 def _translated(filesystem: Any, path: str) -> AbstractContextManager[None]:

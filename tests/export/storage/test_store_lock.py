@@ -1,4 +1,4 @@
-"""The lock of a folder on S3, which keeps concurrent commits apart."""
+"""The lock of a folder in an object store, which keeps concurrent commits apart."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.pipeline import export_entries
 from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.export.storage import s3_lock as lock
+from airflow_provider_contensis.export.storage import store_lock as lock
+from airflow_provider_contensis.export.storage.conditional import conditional_writes
 from airflow_provider_contensis.export.storage.object_store import ObjectStorage
-from airflow_provider_contensis.export.storage.s3_lock import S3Lock
+from airflow_provider_contensis.export.storage.store_lock import StoreLock
 from tests.kills import s3_filesystem
 
 moto_s3 = pytest.importorskip("moto.s3.models")
@@ -41,12 +42,17 @@ class Folder:
     def storage(self) -> ObjectStorage:
         return ObjectStorage(self.store)
 
+    def new_lock(self, owner: str) -> StoreLock:
+        writes = conditional_writes(self.store)
+        assert writes is not None
+        return StoreLock(self.store, writes, self.path, owner)
+
     def files(self) -> dict[str, bytes]:
         return {path: self.store.cat_file(path) for path in self.store.find(self.bucket)}
 
     def leave_lock(self, *, age: timedelta) -> bytes:
         """Leave the lock of a killed holder; return its content."""
-        killed = S3Lock(self.store, self.path, "killed")
+        killed = self.new_lock("killed")
         killed.acquire()
         killed._released.set()
         self.age_lock(age)
@@ -183,15 +189,16 @@ def test_holder_that_lost_lock_does_not_release_it(folder: Folder, monkeypatch: 
 
 def test_only_one_of_two_waiters_takes_over_expired_lock(folder: Folder) -> None:
     folder.leave_lock(age=timedelta(hours=1))
-    first, second = (S3Lock(folder.store, folder.path, name) for name in ("first", "second"))
-    look = second._look
+    first, second = (folder.new_lock(name) for name in ("first", "second"))
+    look = second._writes.look
 
-    def look_before_first_acquires() -> Any:
-        found = look()
+    def look_before_first_acquires(path: str) -> Any:
+        found = look(path)
+        second._writes.look = look  # type: ignore[method-assign]  # on this instance only
         first.acquire()
         return found
 
-    second._look = look_before_first_acquires  # type: ignore[method-assign]  # on this instance only
+    second._writes.look = look_before_first_acquires  # type: ignore[method-assign]  # on this instance only
     assert not second._take_over()
     assert folder.store.cat_file(folder.lock).startswith(b"first\n")
     first.release()
