@@ -42,7 +42,7 @@ hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
 chaos: $(VENV)/.dev ## Export under random faults and edits (make chaos RUNS=2000 SEED=1 JOBS=2; RUNS=1 replays a seed)
 	$(BIN)/python -m chaos --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
-chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chaos-sync RUNS=1000 SEED=1 JOBS=2 DESTINATION=postgres)
+chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chaos-sync RUNS=1000 SEED=1 JOBS=2 DESTINATION=postgres, or s3)
 	DESTINATION=$(DESTINATION) $(BIN)/python -m chaos.sync --runs $(RUNS) --seed $(SEED) --jobs $(JOBS)
 
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
@@ -57,8 +57,8 @@ chromium:
 kills: $(VENV)/.dev ## Kill exports at random moments (make kills RUNS=200; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill.py -k random_moments
 
-kills-sync: $(VENV)/.dev ## Kill exports of changes at random moments (make kills-sync RUNS=100; SEED=7 for different moments)
-	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_sync.py
+kills-sync: $(VENV)/.dev ## Kill exports of changes at random moments (make kills-sync RUNS=100 DESTINATION=s3; SEED=7 for different moments)
+	DESTINATION=$(DESTINATION) RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_sync.py
 
 kills-postgres: $(VENV)/.dev ## Kill runs of a copy in PostgreSQL at random moments (make kills-postgres RUNS=100; SEED=7 for different moments)
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest --quiet tests/test_kill_postgres.py

@@ -23,8 +23,8 @@ from airflow_provider_contensis.export.storage.base import write_whole
 from chaos.scenario import Kind
 from chaos.sync.__main__ import main
 from chaos.sync.report import report
-from chaos.sync.run import follow, run, run_scenario
-from chaos.sync.scenario import Attempt, Happening, Phase, Scenario, draw_scenario
+from chaos.sync.run import S3, follow, run, run_scenario
+from chaos.sync.scenario import Attempt, End, Happening, Phase, Scenario, draw_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -290,6 +290,33 @@ class TestOracle:
         assert "it failed although nothing was wrong: No." in violations(CALM)
         monkeypatch.setattr(Follower, "run", lambda *_: fail(KeyError("sys")))
         assert "foreign exception, KeyError" in violations(CALM)
+
+
+class TestS3:
+    """The same histories, followed by a feed on S3."""
+
+    def test_accepts_calm_history(self) -> None:
+        outcome = run_scenario(CALM, S3)
+        assert (outcome.violations, outcome.errors) == ([], {})
+        assert outcome.counts["deletions"] >= 3
+
+    @pytest.mark.parametrize("end", ["killed at a file", "connection lost"])
+    @pytest.mark.parametrize("at", [10, 21, 34])
+    def test_accepts_run_that_ends_at_a_request(self, end: End, at: int) -> None:
+        outcome = run_scenario(
+            replace(CALM, phases=(FIRST, replace(EDITED, attempts=(Attempt(end, at),)))), S3
+        )
+        assert (outcome.violations, outcome.counts[end]) == ([], 1)
+
+    def test_notices_commit_whose_files_are_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        commit = FeedSink.commit
+
+        def commit_then_lose(self: FeedSink, *args: Any, **kwargs: Any) -> None:
+            commit(self, *args, **kwargs)
+            self._place.storage.remove(f"{self._folder}_manifest.json")
+
+        monkeypatch.setattr(FeedSink, "commit", commit_then_lose)
+        assert "_manifest.json, which is not there" in " ".join(run_scenario(CALM, S3).violations)
 
 
 class TestPostgres:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from chaos.command import Suite, run_suite
 from chaos.sync.report import report
-from chaos.sync.run import FEED, POSTGRES, Outcome, run, run_scenario
-from chaos.sync.scenario import draw_scenario
+from chaos.sync.run import FEED, POSTGRES, S3, Outcome, draw, run, run_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if destination == POSTGRES:
         name += " DESTINATION=postgres"
         description = description.replace("with a feed", "with tables in PostgreSQL")
+    elif destination == S3:
+        name += " DESTINATION=s3"
+        description = description.replace("a feed", "a feed on S3")
     elif destination != FEED:
-        raise SystemExit(f"DESTINATION must be {FEED} or {POSTGRES}, not {destination}.")
-    run_one, replay = (partial(each, destination=destination) for each in (run, run_scenario))
-    suite = Suite(name, description, draw_scenario, run_one, replay, _describe, report)
+        raise SystemExit(f"DESTINATION must be {FEED}, {S3} or {POSTGRES}, not {destination}.")
+    draw_one, run_one, replay = (partial(each, destination=destination) for each in (draw, run, run_scenario))
+    suite = Suite(name, description, draw_one, run_one, replay, _describe, report)
     return run_suite(suite, arguments)
 
 

@@ -26,6 +26,7 @@ from airflow_provider_contensis.export.postgres_request import PostgresRequest
 from airflow_provider_contensis.export.sinks import feed_ledger, feed_ledger_file
 from airflow_provider_contensis.export.sinks.postgres_database import connected
 from chaos.harness import Service, open_client
+from chaos.sync.buckets import before_each_request
 from chaos.sync.files import before_each_call
 from chaos.sync.tables import before_each_statement
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.export.results import ChangesSummary, PostgresSummary
+    from chaos.sync.buckets import Bucket
     from chaos.sync.scenario import Attempt
 
 # New processes fork from one that has imported everything.
@@ -55,6 +57,7 @@ class Task(NamedTuple):
     :param part_entries: as many entries as are counted at once.
     :param row_limit: where counts are taken to stop.
     :param database: the URL of the PostgreSQL that has the copy; None if it is a feed.
+    :param bucket: where the feed is; None if it is in the folder.
     """
 
     number: int
@@ -64,6 +67,7 @@ class Task(NamedTuple):
     part_entries: int
     row_limit: int
     database: str | None = None
+    bucket: Bucket | None = None
 
     @property
     def pointer(self) -> Path:
@@ -99,12 +103,19 @@ class Task(NamedTuple):
             client.close()
 
     def before_each_step(self, before: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call a function before each call to the file system that concerns the feed, or each statement."""
+        """Call a function before each call to the file system or the store of the feed, or each statement."""
+        if self.bucket is not None:
+            return before_each_request(before)
         if self.database is None:
             return before_each_call(self.folder, before)
         return before_each_statement(before)
 
     def _follow(self, client: ContensisClient, **names: Any) -> ChangesSummary | PostgresSummary:
+        if self.bucket is not None:
+            url = f"s3://{self.bucket.root}"
+            feed = ChangesRequest.from_arguments(destination=url, **self.arguments)
+            names |= {"storage": self.bucket.storage(), "root": self.bucket.root}
+            return export_changes(client, self.service.project_id, feed, **names)
         if self.database is None:
             feed = ChangesRequest.from_arguments(destination=f"{self.folder}/", **self.arguments)
             return export_changes(client, self.service.project_id, feed, **names)

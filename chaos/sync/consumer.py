@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from chaos.sync.buckets import Bucket, StoredPath
+
 
 class Key(NamedTuple):
     """An entry in one language."""
@@ -54,14 +56,16 @@ class TornFeedError(Exception):
 class Consumer:
     """Reads a feed, and holds what it says the service has.
 
-    :param folder: the feed.
+    :param folder: the feed, on this machine.
+    :param bucket: where it is instead.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bucket: Bucket | None = None) -> None:
         self.held: dict[Key, bytes] = {}
         self.sequence = 0
-        self._folder = folder
-        self._checked: dict[Path, tuple[int, int]] = {}
+        self._bucket = bucket
+        self._folder: Any = folder if bucket is None else bucket.folder
+        self._checked: dict[Any, tuple[int, Any]] = {}
 
     @property
     def index(self) -> dict[str, Any] | None:
@@ -98,7 +102,11 @@ class Consumer:
     def content(self) -> bytes | None:
         """Return the content of `_feed.json`; None if there is no feed."""
         path = self._folder / "_feed.json"
-        return path.read_bytes() if path.exists() else None
+        if not path.exists():
+            return None
+        # A run may add blank space, or begin the index, so that a dead one cannot replace it any more.
+        content: bytes = path.read_bytes().rstrip()
+        return content if json.loads(content)["runs"] else None
 
     def contradictions(self, result: Any, found: Sequence[ChangeSet]) -> list[str]:
         """Return what a run returned that is not what it did.
@@ -117,7 +125,10 @@ class Consumer:
     def digests(self) -> dict[Key, bytes]:
         """Return what the ledger holds."""
         index = self.index or {"ledger": []}
-        ledger = FeedLedger(LocalStorage(), f"{self._folder}/", index["ledger"])
+        bucket = self._bucket
+        storage = LocalStorage() if bucket is None else bucket.storage()
+        root = f"{self._folder}/" if bucket is None else bucket.root
+        ledger = FeedLedger(storage, root, index["ledger"])
         found = {
             Key(*held_slice, held.id): held.digest
             for held_slice in ledger.slices()
@@ -129,7 +140,9 @@ class Consumer:
         return found
 
     def wait(self) -> None:
-        """Do nothing: a process that is gone writes no more."""
+        """Wait until the lock of a run that is gone has expired; on a disk, it is gone with the run."""
+        if self._bucket is not None:
+            self._bucket.expire_lock()
 
     def leftovers(self) -> list[str]:
         """Return the names of what is in the feed, but what it does not refer to."""
@@ -141,7 +154,8 @@ class Consumer:
         )
         used = {"_feed.json", *(f"_ledger/{each['path']}" for each in index["ledger"])}
         used.add(f"_ledger/{index['runs_path']}")
-        return [
+        uploads = [] if self._bucket is None else self._bucket.uploads()
+        return uploads + [
             name
             for path in sorted(self._folder.rglob("*"))
             if path.is_file()
@@ -202,7 +216,7 @@ class Consumer:
                 raise TornFeedError(f"{change_set.folder} deletes {' '.join(key)}, which is not there")
         self.sequence = change_set.manifest["sequence"]
 
-    def _read(self, path: Path, file: dict[str, Any]) -> list[bytes]:
+    def _read(self, path: Path | StoredPath, file: dict[str, Any]) -> list[bytes]:
         self._stat(path)
         content = path.read_bytes()
         if (len(content), hashlib.sha256(content).hexdigest()) != (file["bytes"], file["sha256"]):
@@ -212,7 +226,7 @@ class Consumer:
             raise TornFeedError(f"{path.name} has {len(lines)} rows, but {file['rows']} in its manifest")
         return lines
 
-    def _stat(self, path: Path) -> Any:
+    def _stat(self, path: Path | StoredPath) -> Any:
         try:
             return path.stat()
         except FileNotFoundError:

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 _COUNTS = (
     *("runs", "full refreshes", "change sets", "upserts", "deletions", "deletions: unpublished"),
     *("deletions: deleted", "deletions: not_visible", "deletions: not_matching", "interrupted"),
-    *("killed at a search", "killed at a file", "retries of committed runs", "cleared runs"),
-    *("stopped by the guard", "swaps left to a rotation", "swaps left to a full refresh"),
+    *(
+        "killed at a search",
+        "killed at a file",
+        "connection lost",
+        "retries of committed runs",
+        "cleared runs",
+    ),
+    *("cleared runs", "stopped by the guard", "swaps left to a rotation", "swaps left to a full refresh"),
 )
 
 

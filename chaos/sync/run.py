@@ -18,9 +18,10 @@ from airflow_provider_contensis.export.ledger import holdings
 from airflow_provider_contensis.export.page import entry_metas
 from chaos.harness import Service, TaskInterruptedError, Warnings, names_check
 from chaos.sync.attempt import Task, run_until_killed
+from chaos.sync.buckets import Bucket, connection_lost
 from chaos.sync.consumer import Consumer, TornFeedError
 from chaos.sync.oracle import Oracle
-from chaos.sync.scenario import Happening, Phase, draw_scenario
+from chaos.sync.scenario import Happening, Phase, draw_scenario, lose_connections
 from chaos.sync.tables import TableReader
 from chaos.sync.world import World
 from tests.postgres import database
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from chaos.sync.scenario import Attempt, Scenario
     from chaos.sync.world import Moment
 
-FEED, POSTGRES = "feed", "postgres"
+FEED, POSTGRES, S3 = "feed", "postgres", "s3"
 
 _HEX_DIGITS = 16
 _ATTEMPTS_AFTER_FAILURES = 2
@@ -69,25 +70,34 @@ class Outcome:
 def run(seed: int, destination: str = FEED) -> Outcome:
     """Run the scenario of a seed.
 
-    :param destination: `feed` or `postgres`.
+    :param destination: `feed`, `s3` for a feed on S3, or `postgres`.
     """
-    return run_scenario(draw_scenario(seed), destination)
+    return run_scenario(draw(seed, destination), destination)
+
+
+def draw(seed: int, destination: str = FEED) -> Scenario:
+    """Return the scenario of a seed."""
+    scenario = draw_scenario(seed)
+    return lose_connections(scenario) if destination == S3 else scenario
 
 
 def run_scenario(scenario: Scenario, destination: str = FEED) -> Outcome:
     """Let a history happen, follow it with a feed or in PostgreSQL, and judge every run."""
     if destination == FEED:
         return follow(scenario)
+    if destination == S3:
+        return follow(scenario, bucket=Bucket.create())
     folder = Path(tempfile.gettempdir(), "contensis-chaos-postgres")
     folder.mkdir(exist_ok=True)
     with database(folder) as made:
         return follow(scenario, made.url)
 
 
-def follow(scenario: Scenario, url: str | None = None) -> Outcome:
+def follow(scenario: Scenario, url: str | None = None, bucket: Bucket | None = None) -> Outcome:
     """Let a history happen, follow it, and judge every run.
 
     :param url: of an empty database in PostgreSQL; None to follow it with a feed.
+    :param bucket: where the feed is; None for this machine.
     """
     world = World(scenario)
     with (
@@ -98,8 +108,8 @@ def follow(scenario: Scenario, url: str | None = None) -> Outcome:
     ):
         folder = Path(temporary, "feed")
         marks = _marks(scenario.arguments)
-        consumer = Consumer(folder) if reader is None else TableReader(reader, marks=marks)
-        history = _History(world, folder, url, consumer)
+        consumer = Consumer(folder, bucket) if reader is None else TableReader(reader, marks=marks)
+        history = _History(world, folder, url, consumer, bucket)
         try:
             for number, phase in enumerate(scenario.phases):
                 if scenario.quirk is not None and number == scenario.quirk_since:
@@ -122,11 +132,19 @@ def _marks(arguments: Mapping[str, Any]) -> bool:
 class _History:
     """A service, a task that follows it, and a consumer of its copy."""
 
-    def __init__(self, world: World, folder: Path, url: str | None, consumer: Consumer | TableReader) -> None:
+    def __init__(
+        self,
+        world: World,
+        folder: Path,
+        url: str | None,
+        consumer: Consumer | TableReader,
+        bucket: Bucket | None,
+    ) -> None:
         self._world = world
         self._folder = folder
         self._oracle = Oracle(world)
         self._url = url
+        self._bucket = bucket
         self._consumer = consumer
         self._found: list[ChangeSet] = []
         self._runs = 0
@@ -226,6 +244,7 @@ class _History:
             scenario.part_entries,
             scenario.row_limit,
             self._url,
+            self._bucket,
         )
 
     def _run(self, task: Task, phase: Phase) -> _Result | None:
@@ -263,6 +282,7 @@ class _History:
         raise AssertionError("the last attempt returns")
 
     def _begin_attempt(self) -> None:
+        self._consumer.wait()
         self._before = (self._consumer.content(), dict(self._consumer.held))
         self._seen = {self._before[0]}
         self._world.sandbox.forget_requests()
@@ -277,6 +297,8 @@ class _History:
 
     def _break_off(self, task: Task, attempt: Attempt) -> bool:
         """Make an attempt that does not get to its end; return whether it did not."""
+        if attempt.end == "connection lost" and self._bucket is not None:
+            return self._lose_connection(task, attempt)
         if attempt.end != "interrupted":
             exit_code = run_until_killed(task, attempt, self._world.worker_clock)
             self._consumer.wait()
@@ -290,6 +312,17 @@ class _History:
             return True
         except ContensisError:
             pass  # it met a fault first
+        except Exception as error:  # noqa: BLE001  # as in the last attempt
+            self.complain(f"an attempt failed with a foreign exception, {type(error).__name__}: {error}")
+        return False
+
+    def _lose_connection(self, task: Task, attempt: Attempt) -> bool:
+        """Make an attempt that loses its connection to the store; return whether it failed."""
+        try:
+            with connection_lost(attempt.at, arrives=attempt.at % 2 == 0):
+                task.run(self._world.worker_clock, is_last=False)
+        except ContensisError:
+            return True
         except Exception as error:  # noqa: BLE001  # as in the last attempt
             self.complain(f"an attempt failed with a foreign exception, {type(error).__name__}: {error}")
         return False

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.sandbox import Catalogue
 
 HAPPENINGS = ("edit", "import", "discard", "swap", "hide", "show", "redefine", "translate")
-End = Literal["interrupted", "killed at a search", "killed at a file"]
+End = Literal["interrupted", "killed at a search", "killed at a file", "connection lost"]
 
 _DELIVERY_OVERLAP = 3_900
+_LOST_SHARE = 0.4
+_MAX_REQUESTS = 70  # most runs send 25 to 80 requests to a store
 _QUIRK_SHARE = 0.1
 # With them, no copy can notice that a clause of its caller is ignored.
 _IGNORED_OPERATORS = frozenset({"no-range", "no-or", "no-not", "no-exists", "no-starts-with"})
@@ -48,7 +50,7 @@ class Attempt(NamedTuple):
     """An attempt that does not get to its end.
 
     :param end: how it ends.
-    :param at: the number of the search, or of the call to the file system, at which it ends.
+    :param at: the number of the search, or of the call to the file system or store, at which it ends.
     """
 
     end: End
@@ -176,6 +178,18 @@ def draw_scenario(seed: int, quirk: str | None = None) -> Scenario:
         slow=rng.choice((0.01, 0.02)),
     )
     return _with_quirk(scenario, quirk)
+
+
+def lose_connections(scenario: Scenario) -> Scenario:
+    """Return a scenario in which some attempts lose their connection to an object store."""
+    rng = random.Random(f"sync store {scenario.seed}")  # of its own, as for quirks
+    phases = tuple(
+        replace(phase, attempts=(*phase.attempts, Attempt("connection lost", rng.randint(1, _MAX_REQUESTS))))
+        if rng.random() < _LOST_SHARE
+        else phase
+        for phase in scenario.phases
+    )
+    return replace(scenario, phases=phases)
 
 
 def _with_quirk(scenario: Scenario, name: str | None) -> Scenario:
