@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, flag, number, parse, take
 from airflow_provider_contensis.export.destination import Destination, folder_url
+from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.model import nested_clauses
-from airflow_provider_contensis.export.request import QueryArguments, ReadArguments, entry_query, read_options
+from airflow_provider_contensis.export.request import (
+    FormatArguments,
+    QueryArguments,
+    ReadArguments,
+    entry_query,
+    format_options,
+    read_options,
+)
 from airflow_provider_contensis.export.times import DATE_FUNCTION, PERIODS
 from airflow_provider_contensis.utils.text import as_text, show
 
@@ -45,7 +53,7 @@ class FollowArguments(TypedDict, total=False):
     full_refresh: bool | str
 
 
-class ChangesArguments(QueryArguments, ReadArguments, FollowArguments, total=False):
+class ChangesArguments(QueryArguments, ReadArguments, FormatArguments, FollowArguments, total=False):
     """One export of changes; the meaning of each is in `ContensisExportChangesOperator`."""
 
     destination: Required[str | PathLike[str]]
@@ -82,6 +90,7 @@ class ChangesRequest:
     :param rules: how the feed follows them.
     :param skip_if_unchanged: skip the task if nothing changed.
     :param keep_change_sets: how many change sets stay; None for all.
+    :param format_options: choices within the format of the files of upserts.
     """
 
     query: EntryQuery
@@ -90,6 +99,7 @@ class ChangesRequest:
     rules: FollowOptions
     skip_if_unchanged: bool = False
     keep_change_sets: int | None = None
+    format_options: FormatOptions = field(default_factory=FormatOptions)
 
     @classmethod
     def from_arguments(cls, **arguments: Unpack[ChangesArguments]) -> ChangesRequest:
@@ -106,6 +116,7 @@ class ChangesRequest:
         return cls(
             query=query,
             options=options,
+            format_options=format_options(**take(rest, FormatArguments.__annotations__)),
             rules=follow_options(query, detect_deletions=detects, **follow),
             **own,
             destination=_feed(**rest),
@@ -163,16 +174,10 @@ def as_asked(query: EntryQuery) -> dict[str, Any]:
 def _feed(**arguments: Any) -> Destination:
     """Return the folder of a feed.
 
-    :raises ConfigurationError: it is no folder, or its files would be of a format that no feed has yet.
+    :raises ConfigurationError: it is no folder, or its format is none.
     """
     url = folder_url(arguments.pop("destination"), "a feed has many files")
-    destination = Destination.from_arguments(url, **arguments)
-    if destination.file_format != "jsonl":
-        raise ConfigurationError(
-            f"file_format {destination.file_format!r} is not available for a feed, which holds JSON Lines "
-            "so far: remove file_format."
-        )
-    return destination
+    return Destination.from_arguments(url, **arguments)
 
 
 def _share(argument: str, value: object) -> float:

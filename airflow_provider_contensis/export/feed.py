@@ -66,7 +66,7 @@ def export_changes(
     url = request.destination.url
     storage = LocalStorage() if storage is None else storage
     root = url if root is None else root
-    place = Place(storage, root, request.destination, owner)
+    place = Place(storage, root, request, owner)
     source = {"url": client.root_url, "project_id": project_id}
     asked = as_asked(request.query)
     load_libraries(request.destination.file_format, request.destination.compression)

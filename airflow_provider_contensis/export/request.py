@@ -135,7 +135,7 @@ class ExportRequest:
         return cls(
             query=entry_query(**take(rest, _QUERY_ARGUMENTS)),
             options=read_options(**take(rest, _READ_ARGUMENTS)),
-            format_options=FormatOptions(**parse(take(rest, _FORMAT_ARGUMENTS), _FORMAT_ARGUMENTS)),
+            format_options=format_options(**take(rest, _FORMAT_ARGUMENTS)),
             **parse(take(rest, _EXPORT_ARGUMENTS), _EXPORT_ARGUMENTS),
             destination=Destination.from_arguments(**rest),
         )
@@ -174,6 +174,14 @@ def read_options(**arguments: Unpack[ReadArguments]) -> ReadOptions:
     :raises ConfigurationError: names the argument and its bounds.
     """
     return ReadOptions(**parse(arguments, _READ_ARGUMENTS))
+
+
+def format_options(**arguments: Unpack[FormatArguments]) -> FormatOptions:
+    """Return the choices within a file format that arguments describe.
+
+    :raises ConfigurationError: names the argument and its choices.
+    """
+    return FormatOptions(**parse(arguments, _FORMAT_ARGUMENTS))
 
 
 def _field_link_depths(argument: str, value: str | Mapping[str, int | str]) -> Mapping[str, int]:

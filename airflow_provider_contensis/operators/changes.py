@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.api.resources import Api, Clause, DataFormat, VersionStatus
     from airflow_provider_contensis.export.changes_request import Deletes
     from airflow_provider_contensis.export.destination import Compression
-    from airflow_provider_contensis.export.formats.base import FileFormat
+    from airflow_provider_contensis.export.formats.base import FileFormat, TimestampUnit
     from airflow_provider_contensis.export.results import ChangesSummary
 
 __all__ = ["ContensisExportChangesOperator"]
@@ -75,8 +75,15 @@ class ContensisExportChangesOperator(BaseOperator):
     :param where: further search clauses in the API's own JSON; a list, or JSON text. Times that depend on
         the moment of the search, such as `now()` or `-1d`, are refused.
     :param api: `management` or `delivery`.
-    :param file_format: `jsonl`.
-    :param compression: `gzip` or `zstd`; None for none.
+    :param file_format: of upserts: `jsonl` (None), `json`, `csv` or `parquet`; deletions are JSON Lines.
+    :param compression: of upserts: `gzip` or `zstd`; None for none.
+    :param escape_formulas: CSV: put an apostrophe before text that a spreadsheet would run as a formula.
+    :param bom: CSV: begin with a byte order mark, by which Excel recognises UTF-8.
+    :param parquet_mode: Parquet: `typed` columns, by the definition that the content type has in this run,
+        or `raw`: id, language, change mark and JSON.
+    :param on_type_mismatch: Parquet: `fail` if a value does not fit its declared type, or `raw` to keep the
+        entry's JSON in a column `_raw`.
+    :param timestamp_unit: Parquet: `us` cuts times to microseconds, `ns` keeps all digits.
     :param page_size: entries a page, 1 to 10,000.
     :param max_concurrent_requests: requests in flight, 1 to 32.
     :param overlap: seconds before the service's clock from which the next run reads again, for entries that
@@ -118,6 +125,11 @@ class ContensisExportChangesOperator(BaseOperator):
         api: Api | str = "management",
         file_format: FileFormat | str | None = None,
         compression: Compression | str | None = None,
+        escape_formulas: bool | str = False,
+        bom: bool | str = False,
+        parquet_mode: Literal["typed", "raw"] | str = "typed",
+        on_type_mismatch: Literal["fail", "raw"] | str = "fail",
+        timestamp_unit: TimestampUnit | str = "us",
         page_size: int | str = DEFAULT_PAGE_SIZE,
         max_concurrent_requests: int | str = DEFAULT_CONCURRENCY,
         overlap: int | str = DEFAULT_OVERLAP,
@@ -143,6 +155,11 @@ class ContensisExportChangesOperator(BaseOperator):
         self.api = api
         self.file_format = file_format
         self.compression = compression
+        self.escape_formulas = escape_formulas
+        self.bom = bom
+        self.parquet_mode = parquet_mode
+        self.on_type_mismatch = on_type_mismatch
+        self.timestamp_unit = timestamp_unit
         self.page_size = page_size
         self.max_concurrent_requests = max_concurrent_requests
         self.overlap = overlap

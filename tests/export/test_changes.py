@@ -576,7 +576,9 @@ class TestRefusals:
         ("arguments", "message"),
         [
             ({"destination": "/data/x.jsonl"}, "must be a folder and end in /"),
-            ({"file_format": "parquet"}, "file_format 'parquet' is not available for a feed"),
+            ({"file_format": "xml"}, "file_format must be one of"),
+            ({"file_format": "parquet", "compression": "gzip"}, "Parquet is compressed already"),
+            ({"parquet_mode": "loose"}, "parquet_mode must be one of typed, raw"),
             ({"where": [{"field": "d", "greaterThan": "now()"}]}, "relative time 'now\\(\\)'"),
             ({"where": [{"field": "d", "lessThan": "-1M 1w"}]}, "relative time"),
             ({"where": [{"not": {"field": "d", "between": ["2031-01-01", "startOfDay(-1w)"]}}]}, "relative"),

@@ -14,7 +14,8 @@ import msgspec
 from airflow_provider_contensis import __version__
 from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST
-from airflow_provider_contensis.export.formats.json import JsonLinesWriter
+from airflow_provider_contensis.export.formats import open_writer
+from airflow_provider_contensis.export.page import entry_metas
 from airflow_provider_contensis.export.sinks.feed_index import (
     FEED,
     dump,
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.api.resources import ContentType
     from airflow_provider_contensis.export.batch import EntryMeta
+    from airflow_provider_contensis.export.changes_request import ChangesRequest
     from airflow_provider_contensis.export.deletions import Deletion
     from airflow_provider_contensis.export.destination import Destination
+    from airflow_provider_contensis.export.formats.base import ByteSink, EntryWriter
     from airflow_provider_contensis.export.ledger import Held, HeldSlice
     from airflow_provider_contensis.export.results import ChangesSummary
     from airflow_provider_contensis.export.sinks.feed_index import FeedIndex, RunName
@@ -62,13 +65,13 @@ class Place:
 
     :param storage: writes its files.
     :param root: its folder as the storage names it, ending in `/`.
-    :param destination: the same as a person names it, with the format of its files.
+    :param request: which entries it has, in which format.
     :param owner: names the task, the same for all its attempts.
     """
 
     storage: FolderStorage
     root: str
-    destination: Destination
+    request: ChangesRequest
     owner: str
 
 
@@ -90,16 +93,19 @@ class FeedSink:
         self._known = known
         self._is_committing = False
         self._ledger = ledger
+        self._change_mark = place.request.query.change_mark
         self._is_snapshot = index["runs"] == 0
         self.change_set = f"{index['sequence'] + 1:06d}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}/"
         self._folder = f"{place.root}{self.change_set}"
+        self._definitions: dict[str, ContentType] = {}
         self._open: tuple[Operation, str, OutputFile] | None = None
         self.files: list[ChangeFile] = []
         self._waiting = temporary_database()
         self._waiting.execute("CREATE TABLE change (operation, content_type_id, language, created, id, line)")
 
     def define(self, content_types: Sequence[ContentType]) -> None:
-        """Take the definitions of content types, which JSON Lines do not need; as `ChangeSink.define`."""
+        """Take the definitions of content types; as `ChangeSink.define`."""
+        self._definitions.update((str(each["id"]), each) for each in content_types)
 
     def upsert(
         self,
@@ -135,7 +141,9 @@ class FeedSink:
         rows = self._waiting.execute(f"SELECT operation, content_type_id, line FROM change ORDER BY {order}")
         while some := rows.fetchmany(_ROWS_AT_ONCE):
             for (operation, content_type_id), group in groupby(some, key=lambda row: row[:2]):
-                self._output(operation, content_type_id).write([msgspec.Raw(row[2]) for row in group], [])
+                entries = [msgspec.Raw(row[2]) for row in group]
+                metas = entry_metas(entries, self._change_mark) if operation == "upsert" else []
+                self._output(operation, content_type_id).write(entries, metas)
         self._finish()
 
     def commit(
@@ -202,11 +210,22 @@ class FeedSink:
             self._place.storage,
             f"{self._folder}{self._path(operation, content_type_id)}",
             owner=self._place.owner,
-            compression=self._place.destination.compression if operation == "upsert" else None,
-            make_writer=JsonLinesWriter,
+            compression=self._destination(operation).compression,
+            make_writer=lambda sink: self._writer(operation, content_type_id, sink),
         )
         self._open = operation, content_type_id, output
         return output
+
+    def _writer(self, operation: Operation, content_type_id: str, sink: ByteSink) -> EntryWriter:
+        request = self._place.request
+        return open_writer(
+            self._destination(operation).file_format,
+            sink,
+            [self._definitions.get(content_type_id, {"id": content_type_id, "fields": []})],
+            request.format_options,
+            version_status=request.query.version_status,
+            fields=None,
+        )
 
     def _finish(self) -> None:
         """Finish the open file. It may get its name: no feed refers to its folder yet."""
@@ -232,10 +251,16 @@ class FeedSink:
 
     def _path(self, operation: Operation, content_type_id: str) -> str:
         """Return a file's path in the change set."""
-        destination = self._place.destination
-        if operation == "delete":
-            destination = replace(destination, file_format="jsonl", compression=None)
-        return f"{operation}s/{destination.name_for(content_type_id)}"
+        return f"{operation}s/{self._destination(operation).name_for(content_type_id)}"
+
+    def _destination(self, operation: Operation) -> Destination:
+        """Return the feed with the format of its files: of deletions, always the same."""
+        destination = self._place.request.destination
+        return (
+            destination
+            if operation == "upsert"
+            else replace(destination, file_format="jsonl", compression=None)
+        )
 
     def _wait(
         self, operation: Operation, held_slice: HeldSlice, rows: Iterable[tuple[int | None, str, bytes]]
