@@ -51,6 +51,9 @@ with DAG(
             if manifest["sequence"] <= loaded["sequence"]:
                 break
             change_sets.append((feed / name, manifest))
+            if manifest["kind"] == "snapshot":  # it holds everything, and may be all that is left
+                loaded = empty
+                break
             name = manifest["previous"]
 
         for folder, manifest in reversed(change_sets):

@@ -276,6 +276,16 @@ class TestOracle:
         monkeypatch.setattr(FeedLedger, "put", put_changed)
         assert "the ledger holds something else than the change sets" in violations(CALM)
 
+    def test_notices_snapshot_that_lacks_an_entry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        refreshed = replace(CALM, phases=(FIRST, replace(EDITED, is_full=True)))
+        assert violations(refreshed) == ""
+
+        def complete_anyway(self: FeedSink) -> None:
+            self._is_snapshot = True
+
+        monkeypatch.setattr(FeedSink, "_complete_snapshot", complete_anyway)
+        assert "is a snapshot, but does not hold everything" in violations(refreshed)
+
     def test_notices_leftovers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(feed_sink, "remove_unused", lambda *_: None)
         assert "behind" in violations(CALM)

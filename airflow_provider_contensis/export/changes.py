@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.batch import Batch
+from airflow_provider_contensis.export.changes_report import Findings
 from airflow_provider_contensis.export.deletions import (
     Candidate,
     Candidates,
@@ -91,33 +91,11 @@ class ChangeSink(Protocol):
         :param replaced: ids of those that the ledger holds already.
         """
 
+    def keep(self, held_slice: HeldSlice, entries: Sequence[msgspec.Raw], held: Sequence[Held]) -> None:
+        """Take entries of a slice, when everything is read, that are as the copy holds them."""
+
     def delete(self, deletions: Sequence[Deletion]) -> None:
         """Take deletions."""
-
-
-@dataclass
-class Findings:
-    """What a run has found.
-
-    :param position: where the next run begins.
-    :param changed_from: where this run began; None for a snapshot.
-    :param new: how many entries are new, by slice.
-    :param changed: how many entries differ, by slice.
-    :param deleted: how many entries have left, by slice and reason.
-    :param drift: how many entries a full refresh found missing, extra or with another change mark, which no
-        earlier run should have left; None without a full refresh.
-    :param refreshed: how many entries it found with other content under the same change mark.
-    :param unconfirmed: how many entries a search did not find but a get did, so that they stay.
-    """
-
-    position: Position
-    changed_from: str | None
-    new: Counter[HeldSlice] = field(default_factory=Counter)
-    changed: Counter[HeldSlice] = field(default_factory=Counter)
-    deleted: Counter[tuple[HeldSlice, str]] = field(default_factory=Counter)
-    drift: int | None = None
-    refreshed: int = 0
-    unconfirmed: int = 0
 
 
 class Follower:
@@ -261,7 +239,7 @@ class Follower:
         known = {} if self._is_snapshot else self._ledger.find(held_slice, ids)
         # What came back after this run had deleted it is left to the next one.
         removed = self._ledger.removed(held_slice, ids)
-        differing = []
+        differing, same = [], []
         for row in rows:
             _, meta, held = row
             old = known.get(meta.id)
@@ -271,6 +249,10 @@ class Follower:
                 differing.append(row)
                 if self._is_check:
                     self._tally(meta, held, old)
+            elif self._is_check and old is not None and not old.is_fresh:
+                same.append(row)
+        if same:
+            self._sink.keep(held_slice, [row[0] for row in same], [row[2] for row in same])
         if differing:
             entries, metas, holds = zip(*differing, strict=True)
             replaced = [meta.id for meta in metas if meta.id in known]

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from airflow_provider_contensis.export.changes import Findings
+    from airflow_provider_contensis.export.changes import Position
     from airflow_provider_contensis.export.ledger import HeldSlice
     from airflow_provider_contensis.export.results import ContentTypeChanges
 
 log = logging.getLogger(__name__)
 
 _SHOWN_SLICES = 5
+
+
+@dataclass
+class Findings:
+    """What a run has found.
+
+    :param position: where the next run begins.
+    :param changed_from: where this run began; None for a snapshot.
+    :param new: how many entries are new, by slice.
+    :param changed: how many entries differ, by slice.
+    :param deleted: how many entries have left, by slice and reason.
+    :param drift: how many entries a full refresh found missing, extra or with another change mark, which no
+        earlier run should have left; None without a full refresh.
+    :param refreshed: how many entries it found with other content under the same change mark.
+    :param unconfirmed: how many entries a search did not find but a get did, so that they stay.
+    """
+
+    position: Position
+    changed_from: str | None
+    new: Counter[HeldSlice] = field(default_factory=Counter)
+    changed: Counter[HeldSlice] = field(default_factory=Counter)
+    deleted: Counter[tuple[HeldSlice, str]] = field(default_factory=Counter)
+    drift: int | None = None
+    refreshed: int = 0
+    unconfirmed: int = 0
 
 
 def changes_by_type(found: Findings) -> tuple[int, int, dict[str, ContentTypeChanges]]:

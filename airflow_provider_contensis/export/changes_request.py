@@ -61,6 +61,7 @@ class ChangesArguments(QueryArguments, ReadArguments, FormatArguments, FollowArg
     compression: str | None
     deletes: Deletes | str
     skip_if_unchanged: bool | str
+    write_snapshot: bool | str
     keep_change_sets: int | str | None
 
 
@@ -89,7 +90,8 @@ class ChangesRequest:
     :param options: how entries are read.
     :param rules: how the feed follows them.
     :param skip_if_unchanged: skip the task if nothing changed.
-    :param keep_change_sets: how many change sets stay; None for all.
+    :param write_snapshot: write everything, so that a consumer can start there.
+    :param keep_change_sets: how many change sets stay, if a snapshot replaces the others; None for all.
     :param format_options: choices within the format of the files of upserts.
     """
 
@@ -98,6 +100,7 @@ class ChangesRequest:
     options: ReadOptions
     rules: FollowOptions
     skip_if_unchanged: bool = False
+    write_snapshot: bool = False
     keep_change_sets: int | None = None
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
@@ -113,11 +116,14 @@ class ChangesRequest:
         follow = take(rest, FOLLOW_ARGUMENTS)
         own = parse(take(rest, _FEED_ARGUMENTS), _FEED_ARGUMENTS)
         detects = own.pop("deletes", "detect") == "detect"
+        rules = follow_options(query, detect_deletions=detects, **follow)
+        if own.get("write_snapshot"):
+            rules = replace(rules, full_refresh=True)
         return cls(
             query=query,
             options=options,
             format_options=format_options(**take(rest, FormatArguments.__annotations__)),
-            rules=follow_options(query, detect_deletions=detects, **follow),
+            rules=rules,
             **own,
             destination=_feed(**rest),
         )
@@ -223,5 +229,6 @@ FOLLOW_ARGUMENTS: dict[str, Parser] = {
 _FEED_ARGUMENTS: dict[str, Parser] = {
     "deletes": choice(Deletes),
     "skip_if_unchanged": flag,
+    "write_snapshot": flag,
     "keep_change_sets": number(1, _MAX_CHANGE_SETS),
 }

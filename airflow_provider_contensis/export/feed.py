@@ -27,7 +27,7 @@ from airflow_provider_contensis.export.temporary import translate_temporary_erro
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.export.changes import Findings
+    from airflow_provider_contensis.export.changes_report import Findings
     from airflow_provider_contensis.export.changes_request import ChangesRequest
     from airflow_provider_contensis.export.checkpoint import CheckpointPointer
     from airflow_provider_contensis.export.results import ChangesSummary

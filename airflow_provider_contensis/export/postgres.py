@@ -21,7 +21,7 @@ from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.export.changes import Findings
+    from airflow_provider_contensis.export.changes_report import Findings
     from airflow_provider_contensis.export.checkpoint import CheckpointPointer
     from airflow_provider_contensis.export.postgres_request import PostgresRequest
     from airflow_provider_contensis.export.results import PostgresSummary

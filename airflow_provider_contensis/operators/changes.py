@@ -93,7 +93,10 @@ class ContensisExportChangesOperator(BaseOperator):
         feed's, or all of a content type in one language; None for no limit.
     :param full_refresh: read everything, write what differs, and report `drift`.
     :param skip_if_unchanged: skip the task if nothing changed.
-    :param keep_change_sets: remove all but this many of the newest change sets; None to keep all.
+    :param write_snapshot: a `full_refresh` that writes everything, as a change set of kind `snapshot`, from
+        which a consumer can start.
+    :param keep_change_sets: remove change sets that a later snapshot replaces, except this many of the
+        newest; None to keep all.
     :return: a small dict: `destination`, `change_set` (its folder in the feed, or None), `sequence`,
         `upserts`, `deletes`, `content_types` (each with both figures), `changed_from`, `horizon`, `drift`,
         `refreshed`, `unconfirmed`, `requests`, `seconds`.
@@ -137,6 +140,7 @@ class ContensisExportChangesOperator(BaseOperator):
         max_delete_share: float | str | None = DEFAULT_MAX_DELETE_SHARE,
         full_refresh: bool | str = False,
         skip_if_unchanged: bool | str = False,
+        write_snapshot: bool | str = False,
         keep_change_sets: int | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -167,6 +171,7 @@ class ContensisExportChangesOperator(BaseOperator):
         self.max_delete_share = max_delete_share
         self.full_refresh = full_refresh
         self.skip_if_unchanged = skip_if_unchanged
+        self.write_snapshot = write_snapshot
         self.keep_change_sets = keep_change_sets
         self._kill = Kill()
         if not is_unmapped(self):

@@ -78,7 +78,8 @@ class Consumer:
             index: dict[str, Any] = json.loads(content)
         except ValueError:
             raise TornFeedError("_feed.json is no JSON") from None
-        return index
+        # In a store, a run may begin the index so that a dead one cannot: no run has come to its end yet.
+        return index if index["runs"] else None
 
     def check(self) -> None:
         """Check that everything that the feed refers to is there and whole.
@@ -104,9 +105,24 @@ class Consumer:
         path = self._folder / "_feed.json"
         if not path.exists():
             return None
-        # A run may add blank space, or begin the index, so that a dead one cannot replace it any more.
+        # In a store, a run may add blank space, so that a dead one cannot replace it any more.
         content: bytes = path.read_bytes().rstrip()
-        return content if json.loads(content)["runs"] else None
+        return content if self.index is not None else None
+
+    def latecomer(self) -> Consumer | None:
+        """Return a consumer that started just now; None if there is nothing to start from.
+
+        :raises TornFeedError: it cannot be done.
+        """
+        index = self.index
+        if index is None or index["oldest_sequence"] is None:
+            return None
+        if index["oldest_sequence"] not in index["snapshots"]:
+            raise TornFeedError(f"nobody can start at {index['oldest_sequence']}, the oldest change set")
+        late = Consumer(self._folder, self._bucket)
+        late.sequence = index["oldest_sequence"] - 1
+        late.catch_up()
+        return late
 
     def contradictions(self, result: Any, found: Sequence[ChangeSet]) -> list[str]:
         """Return what a run returned that is not what it did.
@@ -209,6 +225,17 @@ class Consumer:
         return ChangeSet(name, manifest, upserts, deletes)
 
     def _apply(self, change_set: ChangeSet) -> None:
+        if change_set.manifest["kind"] == "snapshot":
+            # What it repeats is no change; it has to hold all the rest, too.
+            everything = dict(change_set.upserts)
+            left = {key for key, _ in change_set.deletes}
+            if not self.held:  # it starts here
+                change_set.deletes.clear()
+            elif everything.keys() != (self.held.keys() | everything.keys()) - left:
+                raise TornFeedError(f"{change_set.folder} is a snapshot, but does not hold everything")
+            change_set.upserts[:] = [
+                (key, line) for key, line in change_set.upserts if self.held.get(key) != line
+            ]
         for key, line in change_set.upserts:
             self.held[key] = line
         for key, _ in change_set.deletes:

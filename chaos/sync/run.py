@@ -39,6 +39,7 @@ FEED, POSTGRES, S3 = "feed", "postgres", "s3"
 _HEX_DIGITS = 16
 _ATTEMPTS_AFTER_FAILURES = 2
 _EDITS_BETWEEN_ATTEMPTS = 5
+_KEPT_CHANGE_SETS = 2
 _DAY = 86_400
 
 _Result: TypeAlias = "ChangesSummary | PostgresSummary"
@@ -212,6 +213,8 @@ class _History:
         if result is not None and result["content_types"]:
             self.complain(f"nothing happened, but a run wrote {result['content_types']}")
         self._check_ledger()
+        if (late := self._consumer.latecomer()) is not None and late.held != self._consumer.held:
+            self.complain("a consumer that started late holds something else than one that did not")
 
     def _compare(self, result: _Result, *, may_swap: bool) -> tuple[int, list[str]]:
         """Compare the copy with the service after a run."""
@@ -233,6 +236,9 @@ class _History:
         if self._url is not None:
             arguments["deletes"] = "mark" if _marks(arguments) else "delete"
             arguments.pop("compression", None)
+        else:
+            arguments["write_snapshot"] = phase.is_full and self._runs % 2 == 0
+            arguments["keep_change_sets"] = _KEPT_CHANGE_SETS
         if not phase.is_guarded:
             arguments["max_delete_share"] = None
         service = Service.of(self._world.sandbox)

@@ -207,3 +207,13 @@ def test_example_dag_follows_the_service(
     assert load(tmp_path / "feed") == served(catalogue)
     loaded = json.loads((tmp_path / "loaded.json").read_text())
     assert sorted(loaded["entries"]) == sorted(f"article en-GB {key[2]}" for key in served(catalogue))
+
+    # It falls behind: what it has not applied is gone, but for the snapshot that replaces it.
+    for number in (2, 3):
+        catalogue.delete(entries[number])
+        arguments: dict[str, Any] = {"write_snapshot": number == 3, "keep_change_sets": 1}
+        operator(destination=f"{tmp_path}/feed/", **arguments).execute(context(str(number)))
+    catalogue.delete(entries[4])
+    assert run(dag, logical_date=datetime(2026, 3, 4, tzinfo=UTC)).state == "success"
+    loaded = json.loads((tmp_path / "loaded.json").read_text())
+    assert sorted(loaded["entries"]) == sorted(f"article en-GB {key[2]}" for key in served(catalogue))

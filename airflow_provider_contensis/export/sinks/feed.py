@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -19,6 +20,7 @@ from airflow_provider_contensis.export.page import entry_metas
 from airflow_provider_contensis.export.sinks.feed_index import (
     FEED,
     dump,
+    forget_change_sets,
     remove_leftovers,
     unused,
     write_runs,
@@ -26,6 +28,7 @@ from airflow_provider_contensis.export.sinks.feed_index import (
 from airflow_provider_contensis.export.sinks.output import OutputFile
 from airflow_provider_contensis.export.storage.base import write_whole
 from airflow_provider_contensis.export.temporary import temporary_database
+from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.sinks.feed_index import FeedIndex, RunName
     from airflow_provider_contensis.export.sinks.feed_ledger import FeedLedger
     from airflow_provider_contensis.export.storage.base import FolderStorage, Stored
+
+log = logging.getLogger(__name__)
 
 Operation = Literal["upsert", "delete"]
 
@@ -65,7 +70,7 @@ class Place:
 
     :param storage: writes its files.
     :param root: its folder as the storage names it, ending in `/`.
-    :param request: which entries it has, in which format.
+    :param request: which entries it has, in which format, and whether a snapshot is asked for.
     :param owner: names the task, the same for all its attempts.
     """
 
@@ -94,7 +99,7 @@ class FeedSink:
         self._is_committing = False
         self._ledger = ledger
         self._change_mark = place.request.query.change_mark
-        self._is_snapshot = index["runs"] == 0
+        self._is_first = self._is_snapshot = index["runs"] == 0
         self.change_set = f"{index['sequence'] + 1:06d}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}/"
         self._folder = f"{place.root}{self.change_set}"
         self._definitions: dict[str, ContentType] = {}
@@ -102,6 +107,11 @@ class FeedSink:
         self.files: list[ChangeFile] = []
         self._waiting = temporary_database()
         self._waiting.execute("CREATE TABLE change (operation, content_type_id, language, created, id, line)")
+        # What a snapshot has besides: entries that are as the feed holds them.
+        self._waiting.execute(
+            "CREATE TABLE same (content_type_id, language, created, id, line, "
+            "PRIMARY KEY (content_type_id, language, id)) WITHOUT ROWID"
+        )
 
     def define(self, content_types: Sequence[ContentType]) -> None:
         """Take the definitions of content types; as `ChangeSink.define`."""
@@ -117,12 +127,20 @@ class FeedSink:
         replaced: Sequence[str],
     ) -> None:
         """Take entries of a slice that are new or differ; as `ChangeSink.upsert`."""
-        if self._is_snapshot:
+        if self._is_first:
             self._output("upsert", held_slice.content_type_id).write(entries, metas)
         else:
             rows = ((each.created, each.id, bytes(entry)) for each, entry in zip(held, entries, strict=True))
             self._wait("upsert", held_slice, rows)
+            self._drop(held_slice, [each.id for each in held])
         self._ledger.put(held_slice, held, replaced=replaced)
+
+    def keep(self, held_slice: HeldSlice, entries: Sequence[msgspec.Raw], held: Sequence[Held]) -> None:
+        """Take entries that are as the feed holds them, for a snapshot; as `ChangeSink.keep`."""
+        if self._place.request.write_snapshot:
+            pairs = zip(entries, held, strict=True)
+            rows = ((*held_slice, each.created, each.id, bytes(entry)) for entry, each in pairs)
+            self._insert("INSERT OR REPLACE INTO same VALUES (?, ?, ?, ?, ?)", rows)
 
     def delete(self, deletions: Sequence[Deletion]) -> None:
         """Take deletions."""
@@ -131,10 +149,13 @@ class FeedSink:
             some = list(group)
             rows = ((None, each.id, json.dumps(each.as_dict(), ensure_ascii=False).encode()) for each in some)
             self._wait("delete", held_slice, rows)
+            self._drop(held_slice, [each.id for each in some])
             self._ledger.remove(held_slice, [each.id for each in some])
 
     def prepare(self) -> None:
         """Store the files of the change set, so that `files` is complete."""
+        if self._place.request.write_snapshot and not self._is_first:
+            self._complete_snapshot()
         # By the content alone, not by how it was read.
         order = "operation DESC, content_type_id, language, created IS NULL, created, id"
         self._waiting.execute(f"CREATE INDEX in_order ON change ({order})")
@@ -179,8 +200,10 @@ class FeedSink:
             write_whole(storage, f"{self._folder}{MANIFEST}", dump(content), owner=owner)
             index["sequence"], index["latest"] = sequence, self.change_set
             index["oldest_sequence"] = index["oldest_sequence"] or sequence
-        if keep_change_sets is not None and index["oldest_sequence"] is not None:
-            index["oldest_sequence"] = max(index["oldest_sequence"], index["sequence"] + 1 - keep_change_sets)
+            if self._is_snapshot or sequence == 1:  # nothing came before it
+                index["snapshots"] = [*index["snapshots"], sequence]
+        if keep_change_sets is not None:
+            forget_change_sets(index, keep_change_sets)
         index["runs_path"] = write_runs(storage, root, runs, owner=owner) if runs else None
         self._is_committing = True
         self._known = storage.replace(f"{root}{FEED}", dump(index), self._known, owner=owner)
@@ -265,8 +288,32 @@ class FeedSink:
     def _wait(
         self, operation: Operation, held_slice: HeldSlice, rows: Iterable[tuple[int | None, str, bytes]]
     ) -> None:
+        values = ((operation, *held_slice, *row) for row in rows)
+        self._insert("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def _drop(self, held_slice: HeldSlice, ids: Sequence[str]) -> None:
+        """Forget entries that are not as the feed holds them any more."""
+        if self._place.request.write_snapshot:
+            condition = "content_type_id = ? AND language = ? AND id = ?"
+            self._insert(f"DELETE FROM same WHERE {condition}", ((*held_slice, id_) for id_ in ids))
+
+    def _insert(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         self._waiting.execute("BEGIN")
-        self._waiting.executemany(
-            "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?)", ((operation, *held_slice, *row) for row in rows)
-        )
+        self._waiting.executemany(statement, rows)
         self._waiting.execute("COMMIT")
+
+    def _complete_snapshot(self) -> None:
+        """Make the change set a snapshot, if the run has read all that the feed holds."""
+        [(known,)] = self._waiting.execute(
+            "SELECT (SELECT count(*) FROM same) + (SELECT count(*) FROM change WHERE operation = 'upsert')"
+        )
+        missing = sum(self._ledger.slices().values()) - known
+        if missing:
+            log.warning(
+                "No snapshot was written, only what changed: a search did not find %s that the feed holds. "
+                "The next run with write_snapshot may",
+                count(missing, "entry", "entries"),
+            )
+            return
+        self._is_snapshot = True
+        self._waiting.execute("INSERT INTO change SELECT 'upsert', * FROM same")

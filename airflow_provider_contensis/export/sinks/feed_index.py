@@ -41,14 +41,16 @@ class RunName(TypedDict):
 class FeedIndex(TypedDict):
     """The content of `_feed.json`.
 
-    `oldest_sequence` and `latest` are None as long as there is no change set. `runs` counts the runs that
-    have updated the feed, and `runs_path` names the file that remembers them.
+    `oldest_sequence` and `latest` are None as long as there is no change set. `snapshots` are the sequences
+    of change sets from which a consumer can start, as they hold everything. `runs` counts the runs that have
+    updated the feed, and `runs_path` names the file that remembers them.
     """
 
     feed_version: int
     written_by: str
     sequence: int
     oldest_sequence: int | None
+    snapshots: list[int]
     latest: str | None
     horizon: str | None
     source: dict[str, str]
@@ -71,6 +73,7 @@ def new_index(source: dict[str, str], query: dict[str, Any]) -> FeedIndex:
         "written_by": f"airflow-provider-contensis {__version__}",
         "sequence": 0,
         "oldest_sequence": None,
+        "snapshots": [],
         "latest": None,
         "horizon": None,
         "source": source,
@@ -93,7 +96,10 @@ def load_index(content: bytes, url: str) -> FeedIndex:
     try:
         version = msgspec.json.decode(content, type=_Version).feed_version
         if version == FEED_VERSION:
-            return msgspec.json.decode(content, type=FeedIndex)
+            index: dict[str, Any] = msgspec.json.decode(content)
+            # An early version did not list them: nothing comes before the first change set.
+            index.setdefault("snapshots", [1] if index.get("oldest_sequence") == 1 else [])
+            return msgspec.convert(index, FeedIndex)
     except UNREADABLE:
         raise _damaged(f"{url}{FEED}") from None
     raise ConfigurationError(
@@ -120,6 +126,17 @@ def check_same_copy(index: FeedIndex, source: Mapping[str, str], query: Mapping[
                     f"{url} holds a feed with {name}={held.get(name)!r}, and this task has {name}={value!r}. "
                     "Use another folder: a feed follows one query of one project."
                 )
+
+
+def forget_change_sets(index: FeedIndex, keep: int) -> None:
+    """Let a feed forget old change sets, as far as a snapshot replaces them.
+
+    :param keep: how many of the newest stay in any case.
+    """
+    first = index["sequence"] + 1 - keep
+    if older := [sequence for sequence in index["snapshots"] if sequence <= first]:
+        index["oldest_sequence"] = older[-1]
+        index["snapshots"] = [sequence for sequence in index["snapshots"] if sequence >= older[-1]]
 
 
 def read_runs(storage: FolderStorage, root: str, index: FeedIndex) -> list[tuple[RunName, ChangesSummary]]:

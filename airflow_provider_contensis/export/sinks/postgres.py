@@ -58,6 +58,9 @@ class PostgresSink:
         """Take the definitions of content types; as `ChangeSink.define`."""
         self._tables.define(content_types)
 
+    def keep(self, held_slice: HeldSlice, entries: Sequence[msgspec.Raw], held: Sequence[Held]) -> None:
+        """Leave rows as they are; as `ChangeSink.keep`."""
+
     def upsert(
         self,
         held_slice: HeldSlice,

@@ -19,6 +19,7 @@ import pytest
 from airflow_provider_contensis.exceptions import ConfigurationError, DestinationError
 from airflow_provider_contensis.export.changes_request import ChangesRequest
 from airflow_provider_contensis.export.feed import export_changes
+from airflow_provider_contensis.export.sinks.feed import FeedSink
 from airflow_provider_contensis.export.storage.local import LocalStorage
 from airflow_provider_contensis.sandbox import Catalogue, Request, Response, Sandbox, synthetic_catalogue
 from tests.feeds import feed_index, load, manifests, served
@@ -249,6 +250,91 @@ class TestTwoAtOnce:
         assert load(feed) == served(catalogue)
 
 
+class TestSnapshots:
+    def test_snapshot_holds_everything_and_what_left(
+        self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
+    ) -> None:
+        export()
+        edit(catalogue, 1)
+        result = export(write_snapshot=True)
+        assert (result["upserts"], result["deletes"], result["drift"]) == (1, 1, 0)
+        folder, manifest = manifests(feed)[-1]
+        assert manifest["kind"] == "snapshot"
+        files = {file["operation"]: file["rows"] for file in manifest["files"]}
+        assert files == {"upsert": 29, "delete": 1}
+        lines = (folder / "upserts" / "article.jsonl").read_bytes().splitlines()
+        assert sorted(lines) == sorted(catalogue.entries())
+
+    def test_snapshot_is_written_even_if_nothing_changed(
+        self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
+    ) -> None:
+        export()
+        result = export(write_snapshot=True)
+        assert (result["upserts"], result["sequence"]) == (0, 2)
+        assert feed_index(feed)["snapshots"] == [1, 2]
+        assert export()["change_set"] is None
+
+    def test_snapshot_is_in_order(
+        self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
+    ) -> None:
+        export()
+        export(write_snapshot=True)
+        first, second = (folder / "upserts" / "article.jsonl" for folder, _ in manifests(feed))
+        assert first.read_bytes() == second.read_bytes()
+
+    def test_entry_that_changes_meanwhile_comes_once(
+        self, export: Callable[..., ChangesSummary], sandbox: Sandbox, catalogue: Catalogue, feed: Path
+    ) -> None:
+        export()
+        entries = [json.loads(entry)["sys"]["id"] for entry in catalogue.entries()]
+
+        def interfere(request: Request) -> None:
+            if request.kind == "search" and len(entries) > 20:
+                entry_id = entries.pop()
+                if len(entries) % 2:
+                    catalogue.delete(entry_id)
+                else:
+                    catalogue.update(entry_id, {"title": "meanwhile"})
+
+        sandbox.faults = interfere
+        export(write_snapshot=True, page_size=5)
+        sandbox.faults = None
+        load(feed)
+        export()
+        assert load(feed) == served(catalogue)
+
+    def test_incomplete_snapshot_is_not_called_one(
+        self,
+        export: Callable[..., ChangesSummary],
+        catalogue: Catalogue,
+        feed: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        export()
+        edit(catalogue, 1)
+        keep = FeedSink.keep
+
+        def lose_one(self: FeedSink, held_slice: Any, entries: Any, held: Any) -> None:
+            keep(self, held_slice, entries[1:], held[1:])
+
+        monkeypatch.setattr(FeedSink, "keep", lose_one)
+        export(write_snapshot=True)
+        assert manifests(feed)[-1][1]["kind"] == "changes"
+        assert "No snapshot was written, only what changed" in caplog.text
+        assert load(feed) == served(catalogue)
+
+    def test_feed_of_an_early_version_can_start_at_its_first_change_set(
+        self, export: Callable[..., ChangesSummary], feed: Path
+    ) -> None:
+        export()
+        index = feed_index(feed)
+        del index["snapshots"]
+        (feed / "_feed.json").write_text(json.dumps(index))
+        export(write_snapshot=True)
+        assert feed_index(feed)["snapshots"] == [1, 2]
+
+
 class TestLeftovers:
     def test_of_dead_runs_are_removed(
         self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
@@ -268,16 +354,29 @@ class TestLeftovers:
         used = {*(each["path"] for each in index["ledger"]), index["runs_path"]} - {None}
         assert {path.name for path in (feed / "_ledger").iterdir()} == used
 
-    def test_old_change_sets_are_removed(
+    def test_change_sets_that_no_snapshot_replaces_stay(
+        self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
+    ) -> None:
+        for number in range(4):
+            export(keep_change_sets="2")
+            edit(catalogue, number)
+        assert [path.name[:6] for path in sorted(feed.glob("0*"))] == ["000001", "000002", "000003", "000004"]
+        assert feed_index(feed)["oldest_sequence"] == 1
+
+    def test_change_sets_that_a_snapshot_replaces_are_removed(
         self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: Path
     ) -> None:
         for number in range(5):
-            export(keep_change_sets="2")
+            export(keep_change_sets=2, write_snapshot=number == 2)
+            assert load(feed) == served(catalogue)
             edit(catalogue, number)
-        assert [path.name[:6] for path in sorted(feed.glob("0*"))] == ["000004", "000005"]
-        assert feed_index(feed)["oldest_sequence"] == 4
-        assert export(keep_change_sets=None)["sequence"] == 6
-        assert feed_index(feed)["oldest_sequence"] == 4
+            left = [path.name[:6] for path in sorted(feed.glob("0*"))]
+            assert left[0] == ("000001" if number < 3 else "000003")
+        assert (feed_index(feed)["oldest_sequence"], feed_index(feed)["snapshots"]) == (3, [3])
+        export(keep_change_sets=1, write_snapshot="True")
+        assert [path.name[:6] for path in sorted(feed.glob("0*"))] == ["000006"]
+        export(keep_change_sets=1)
+        assert load(feed) == served(catalogue)
 
     @pytest.mark.parametrize("runs_before", [0, 1])
     def test_failed_run_leaves_the_feed_as_it_was(
