@@ -122,7 +122,7 @@ STORE_STEPS: Steps = (
 )
 
 
-def die_after(step: int, kinds: Steps) -> None:
+def die_after(step: int, kinds: Steps = DISK_STEPS) -> None:
     """Make this process kill itself after some steps of the storage, each of which a reader might see."""
     remaining = itertools.count(step, -1)
 
