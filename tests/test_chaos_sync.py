@@ -287,7 +287,8 @@ class TestOracle:
         assert "is a snapshot, but does not hold everything" in violations(refreshed)
 
     def test_notices_leftovers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(feed_sink, "remove_unused", lambda *_: None)
+        monkeypatch.setattr(feed_sink, "remove_leftovers", lambda *_, **__: None)
+        monkeypatch.setattr(feed_sink, "unused", lambda *_: [])
         assert "behind" in violations(CALM)
 
     def test_notices_failure_without_reason_and_foreign_exception(
