@@ -6,6 +6,13 @@ from typing import Any
 
 from airflow_provider_contensis import __version__
 
+_ASSET_URI = {
+    "schemes": ["contensis"],
+    "handler": "airflow_provider_contensis.lineage.sanitize_uri",
+    "factory": "airflow_provider_contensis.lineage.create_asset",
+    "to_openlineage_converter": "airflow_provider_contensis.lineage.convert_asset_to_openlineage",
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata.
@@ -79,6 +86,9 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        # Airflow 2.11 calls assets datasets.
+        "asset-uris": [dict(_ASSET_URI)],
+        "dataset-uris": [dict(_ASSET_URI)],
         "cli": ["airflow_provider_contensis.cli.get_contensis_cli_commands"],
         "extra-links": ["airflow_provider_contensis.links.contensis.ContensisLink"],
         "hooks": [

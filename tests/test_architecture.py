@@ -25,7 +25,7 @@ FLOORS = (
     ("api",),
     ("export",),
     ("doctor",),
-    ("get_provider_info", "connection", "connection_check", "connection_form", "links"),
+    ("get_provider_info", "connection", "connection_check", "connection_form", "lineage", "links"),
     ("hooks",),
     ("operators", "transfers", "sensors", "triggers", "task_groups", "doctor.__main__"),
     ("cli",),

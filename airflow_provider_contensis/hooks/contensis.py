@@ -11,6 +11,7 @@ from airflow_provider_contensis import connection_form
 from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError, InvalidResponseError
 from airflow_provider_contensis.export.arguments import optional_name
+from airflow_provider_contensis.lineage import report_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -219,6 +220,7 @@ class ContensisHook(BaseHook):
         :param field_link_depths: the same for single field paths, such as `{"director": 1}`.
         :raises NotFoundError: it does not exist, or the API key may not see it.
         """
+        report_read(self, self.settings.root_url, project_id or self.project_id)
         return self.client.get_entry(
             project_id or self.project_id,
             entry_id,
@@ -244,6 +246,7 @@ class ContensisHook(BaseHook):
 
         :param query: as the API writes it: `where`, `orderBy`, `pageIndex`, `pageSize`.
         """
+        report_read(self, self.settings.root_url, project_id or self.project_id)
         return self.client.search_entries(
             project_id or self.project_id,
             query,
@@ -320,6 +323,7 @@ class ContensisHook(BaseHook):
         )
         options = read_options(page_size=page_size, max_concurrent_requests=max_concurrent_requests)
         source = EntrySource(self.client, project_id or self.project_id, query, options)
+        report_read(self, self.settings.root_url, project_id or self.project_id)
         for batch in source.read(source.plan()):
             for entry in batch.entries:
                 try:

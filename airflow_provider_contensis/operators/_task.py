@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +15,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 from airflow_provider_contensis.exceptions import ConfigurationError, ContensisError
 from airflow_provider_contensis.export.arguments import optional_name
 from airflow_provider_contensis.export.destination import show_destination
+from airflow_provider_contensis.lineage import Source, is_listening
 from airflow_provider_contensis.links.contensis import URL_KEY
+from airflow_provider_contensis.utils.courtesy import courtesy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+    from airflow_provider_contensis.export.model import EntryQuery
     from airflow_provider_contensis.export.sinks.feed_index import RunName
     from airflow_provider_contensis.export.storage.base import FolderStorage
     from airflow_provider_contensis.hooks.contensis import ContensisHook
@@ -36,8 +39,6 @@ _CONNECTION_TYPES = {
     "gs": ("google_cloud_platform",),
     "s3": ("aws", "s3"),
 }
-
-log = logging.getLogger(__name__)
 
 _CHECKPOINT_KEY = "contensis.checkpoint"
 
@@ -143,6 +144,28 @@ def push_link(operator: BaseOperator, context: Context, url: str) -> None:
     if ti is not None and operator.do_xcom_push:
         with courtesy("The link to Contensis is missing"):
             ti.xcom_push(key=URL_KEY, value=url)
+
+
+def source_of(hook: ContensisHook, query: EntryQuery) -> Source | None:
+    """Return what a task has read, for OpenLineage; None if its provider is not there to ask."""
+    if not is_listening():
+        return None
+    source = Source(hook.settings.root_url, hook.project_id)
+    with courtesy("OpenLineage will not know the fields of the content types"):
+        from airflow_provider_contensis.hooks.contensis import client_of
+
+        # Everything is written by now: an environment that has just gone away must not hold the task up.
+        with closing(client_of(hook.settings, is_patient=False)) as client:
+            listed = client.list_content_types(
+                source.project_id,
+                data_format=query.data_format,
+                version_status=query.version_status,
+                api=query.api,
+            )
+        ids = query.content_type_ids
+        read = [one for one in listed if ids is None or one["id"] in ids]
+        source = replace(source, content_types=read)
+    return source  # noqa: RET504 - also if they could not be read
 
 
 class TaskKilledError(BaseException):
@@ -294,18 +317,6 @@ def record_asset_extra(context: Context, outlets: Iterable[Any], extra: Mapping[
             except (KeyError, TypeError):
                 continue  # not an asset but, say, a table of lineage, which has no events
             event.extra = dict(extra)
-
-
-@contextmanager
-def courtesy(consequence: str) -> Iterator[None]:
-    """Log a failure of what the task can do without.
-
-    :param consequence: what is missing now.
-    """
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, the export itself does not need it
-        log.warning("%s: %s: %s", consequence, type(error).__name__, error)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from airflow_provider_contensis.export.assets_request import (
 )
 from airflow_provider_contensis.export.destination import path_text
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
+from airflow_provider_contensis.lineage import Output, ReportsLineage
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -26,6 +27,7 @@ from airflow_provider_contensis.operators._task import (
     push_link,
     record_asset_extra,
     refuse_deferrable,
+    source_of,
     storage_for,
 )
 
@@ -45,7 +47,7 @@ __all__ = ["ContensisExportAssetsOperator"]
 _REQUEST_ARGUMENTS = tuple(name for name in AssetsArguments.__annotations__ if name != "data_format")
 
 
-class ContensisExportAssetsOperator(BaseOperator):
+class ContensisExportAssetsOperator(ReportsLineage, BaseOperator):
     """Export the files of assets, such as images and documents, from Contensis to a folder.
 
     The folder holds each file once, named by its content, and `assets.jsonl`, which lists the file of each
@@ -153,6 +155,8 @@ class ContensisExportAssetsOperator(BaseOperator):
                     root=root,
                     owner=owner_of(context),
                 )
+                self._read = source_of(hook, request.query)
+        self._written = [Output(result["destination"], result["assets"], result["bytes"])]
         extra = {
             "destination": result["destination"],
             "project_id": result["project_id"],

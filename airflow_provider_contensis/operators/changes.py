@@ -17,6 +17,7 @@ from airflow_provider_contensis.export.changes_request import (
 )
 from airflow_provider_contensis.export.destination import path_text
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
+from airflow_provider_contensis.lineage import Output, ReportsLineage
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -31,6 +32,7 @@ from airflow_provider_contensis.operators._task import (
     record_asset_extra,
     refuse_deferrable,
     run_name_of,
+    source_of,
     storage_for,
 )
 
@@ -51,7 +53,7 @@ __all__ = ["ContensisExportChangesOperator"]
 _REQUEST_ARGUMENTS = tuple(ChangesArguments.__annotations__)
 
 
-class ContensisExportChangesOperator(BaseOperator):
+class ContensisExportChangesOperator(ReportsLineage, BaseOperator):
     """Export what changed in Contensis since the last run to a feed, deletions included.
 
     A feed is a folder with a change set for each run that found something: entries that are new or differ,
@@ -199,6 +201,8 @@ class ContensisExportChangesOperator(BaseOperator):
                     run=run_name_of(context),
                     pointer=checkpoint_pointer(context),
                 )
+                self._read = source_of(hook, request.query)
+        self._written = [Output(result["destination"], result["upserts"], deletes=result["deletes"])]
         if request.skip_if_unchanged and result["change_set"] is None:
             raise AirflowSkipException("Nothing changed, and skip_if_unchanged is set.")
         extra = {

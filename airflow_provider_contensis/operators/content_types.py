@@ -11,6 +11,8 @@ from airflow_provider_contensis.api.resources import Api, ContentTypeFormat, Ver
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.export.arguments import Parser, choice, parse
 from airflow_provider_contensis.export.destination import path_text, plain_url, show_destination
+from airflow_provider_contensis.export.model import EntryQuery
+from airflow_provider_contensis.lineage import Output, ReportsLineage
 from airflow_provider_contensis.operators._task import (
     Kill,
     arguments_of,
@@ -20,6 +22,7 @@ from airflow_provider_contensis.operators._task import (
     is_unmapped,
     owner_of,
     refuse_deferrable,
+    source_of,
     storage_for,
 )
 
@@ -40,7 +43,7 @@ _CHOICES: dict[str, Parser] = {
 }
 
 
-class ContensisExportContentTypesOperator(BaseOperator):
+class ContensisExportContentTypesOperator(ReportsLineage, BaseOperator):
     """Export the definitions of a project's content types to a JSON file, beside its entries.
 
     The file holds an array of definitions as Contensis serves them, sorted by id.
@@ -103,7 +106,7 @@ class ContensisExportContentTypesOperator(BaseOperator):
             storage, root = storage_for(destination, self.destination_conn_id)
             with closing(hook_for(self.contensis_conn_id, self.project_id)) as hook:
                 self._kill.close = hook.close
-                return export_content_types(
+                result = export_content_types(
                     hook.client,
                     hook.project_id,
                     destination,
@@ -112,6 +115,15 @@ class ContensisExportContentTypesOperator(BaseOperator):
                     owner=owner_of(context),
                     **arguments,
                 )
+                read = EntryQuery(
+                    content_type_ids=tuple(result["content_types"]),
+                    data_format=None,
+                    version_status=arguments["version_status"],
+                    api=arguments["api"],
+                )
+                self._read = source_of(hook, read)
+        self._written = [Output(result["destination"], len(result["content_types"]), result["bytes"])]
+        return result
 
     def on_kill(self) -> None:
         """Stop at once, and remove what was written."""

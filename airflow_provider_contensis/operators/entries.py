@@ -14,6 +14,7 @@ from airflow_provider_contensis.export.request import (
     ExportArguments,
     ExportRequest,
 )
+from airflow_provider_contensis.lineage import ReportsLineage, written_files
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -27,6 +28,7 @@ from airflow_provider_contensis.operators._task import (
     push_link,
     record_asset_extra,
     refuse_deferrable,
+    source_of,
     storage_for,
 )
 
@@ -48,7 +50,7 @@ __all__ = ["ContensisExportEntriesOperator"]
 _REQUEST_ARGUMENTS = tuple(ExportArguments.__annotations__)
 
 
-class ContensisExportEntriesOperator(BaseOperator):
+class ContensisExportEntriesOperator(ReportsLineage, BaseOperator):
     """Export entries from Contensis to a file, or to a folder with a file for each content type.
 
     The export is complete or it fails: every window of entries is proven against the service's count, and the
@@ -193,6 +195,8 @@ class ContensisExportEntriesOperator(BaseOperator):
                     owner=owner_of(context),
                     pointer=checkpoint_pointer(context),
                 ).as_dict()
+                self._read = source_of(hook, request.query)
+        self._written = written_files(result["destination"], result["files"])
         if request.on_empty == "skip" and not result["entries"]:
             raise AirflowSkipException('No entries matched, and on_empty is "skip".')
         extra = {name: result[name] for name in ("destination", "project_id", "entries", "watermark")}

@@ -19,6 +19,7 @@ from airflow_provider_contensis.export.postgres_request import (
     PostgresRequest,
 )
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
+from airflow_provider_contensis.lineage import Output, ReportsLineage, table_url
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -33,7 +34,9 @@ from airflow_provider_contensis.operators._task import (
     record_asset_extra,
     refuse_deferrable,
     run_name_of,
+    source_of,
 )
+from airflow_provider_contensis.utils.courtesy import courtesy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +53,7 @@ __all__ = ["ContensisToPostgresOperator"]
 _REQUEST_ARGUMENTS = tuple(PostgresArguments.__annotations__)
 
 
-class ContensisToPostgresOperator(BaseOperator):
+class ContensisToPostgresOperator(ReportsLineage, BaseOperator):
     """Keep a copy of Contensis in PostgreSQL in step, deletions included.
 
     The schema has a table for each content type, with a row for each entry and language. The first run loads
@@ -174,6 +177,9 @@ class ContensisToPostgresOperator(BaseOperator):
                         run=run_name_of(context),
                         pointer=checkpoint_pointer(context),
                     )
+                self._read = source_of(hook, request.query)
+                if self._read is not None:
+                    self._written = self._tables(result)
         if request.skip_if_unchanged and not result["content_types"]:
             raise AirflowSkipException("Nothing changed, and skip_if_unchanged is set.")
         extra = {name: result[name] for name in ("schema", "upserts", "deletes", "horizon")}
@@ -199,6 +205,22 @@ class ContensisToPostgresOperator(BaseOperator):
         conn_id = optional_name("postgres_conn_id", self.postgres_conn_id) or PostgresHook.default_conn_name
         with connected(PostgresHook(postgres_conn_id=conn_id).get_conn) as database:
             yield database
+
+    def _tables(self, result: PostgresSummary) -> list[Output]:
+        """Return the tables that a run has changed, named as Airflow's SQL operators name them."""
+        tables: list[Output] = []
+        with courtesy("OpenLineage will not know the tables"):
+            from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+            name = optional_name("postgres_conn_id", self.postgres_conn_id)
+            connection = PostgresHook.get_connection(name or PostgresHook.default_conn_name)
+            place = connection.host or "localhost", connection.port
+            names = connection.schema or connection.login or "", result["schema"]
+            tables += [
+                Output(table_url(*place, [*names, one["table"]]), one["upserts"], deletes=one["deletes"])
+                for one in result["content_types"].values()
+            ]
+        return tables
 
     def _request(self, *, skip_templates: bool = False) -> PostgresRequest:
         arguments: Any = arguments_of(self, _REQUEST_ARGUMENTS, skip_templates=skip_templates)
