@@ -148,7 +148,7 @@ class TestWithoutOpenLineage:
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
             operator = ContensisExportEntriesOperator(task_id="export", destination=tmp_path / "x.jsonl")
-            result = operator.execute({})  # type: ignore[typeddict-item]  # none is needed
+            result = operator.execute({})
             assert sum(request.path.endswith("/contenttypes") for request in sandbox.requests) == 1
         assert result["entries"]
         assert operator._read is None
@@ -178,7 +178,7 @@ class TestFailures:
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
             operator = ContensisExportEntriesOperator(task_id="export", destination=tmp_path / "x.jsonl")
-            assert operator.execute({})["entries"]  # type: ignore[typeddict-item]
+            assert operator.execute({})["entries"]
         assert operator._read is not None
         assert operator._read.content_types == ()
         assert "will not know the fields of the content types: RuntimeError: gone away" in caplog.text
