@@ -102,14 +102,12 @@ class Downloads:
                 running.add(executor.submit(self._fetch, *item))
                 if len(running) < threads + number:  # so that no thread idles
                     continue
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                self._take(done, progress, is_first=is_first)
+                self._take(running, progress, is_first=is_first)
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     self._folder.save_progress()
                     saved = time.monotonic()
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                self._take(done, progress, is_first=is_first)
+                self._take(running, progress, is_first=is_first)
             self._folder.save_progress()
         except BaseException as error:
             self._stopped.set()
@@ -134,10 +132,13 @@ class Downloads:
                     self._folder.remember(record)
         self._folder.save_progress()
 
-    def _take(self, done: set[Future[_Fetched]], progress: Progress, *, is_first: bool) -> None:
-        """Keep what became of some files."""
+    def _take(self, running: set[Future[_Fetched]], progress: Progress, *, is_first: bool) -> None:
+        """Wait for some files, keep what became of them, and take them out of those that are running.
+
+        Only then: a kill in between keeps the others.
+        """
         failed: Exception | None = None
-        for future in done:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             try:
                 fetched = future.result()
                 if fetched.record is not None:
@@ -150,6 +151,7 @@ class Downloads:
                     self._miss(fetched, is_first=is_first)
             except Exception as error:  # noqa: BLE001 - raised below, once the records of the others are kept
                 failed = failed or error
+            running.discard(future)
             progress.add(1)
         if failed is not None:
             raise failed
