@@ -62,8 +62,8 @@ class FileDownload:
         self.content_type: str | None = None
         self._max_bytes = max_bytes
         self._stopped = stopped
-        # Closed by __exit__; on the disk only once it is large.
-        self._file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))  # noqa: SIM115
+        # On the disk only once it is large.
+        self._file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))  # noqa: SIM115 - __exit__ closes it
         self._hash = hashlib.sha256()
         self._etag: str | None = None
         self._accidents = self._attempts = 0

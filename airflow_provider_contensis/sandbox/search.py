@@ -118,15 +118,19 @@ def parse_order(order: object) -> Order:
 
 def sort(documents: list[Document], order: Order) -> None:
     """Sort in place. Equal documents keep their order; those without a value come last in both directions."""
-    if order and len({_document_key(order[0][0], document) for document in documents}) == len(documents):
-        order = order[:1]  # the others decide nothing
-    for path, descending in reversed(order):
+    # Positions, as many new tuples would keep the garbage collector busy.
+    positions = list(range(len(documents)))
+    columns = []
+    for path, descending in order:
         keys = [_document_key(path, document) for document in documents]
-        # Positions, as many new tuples would keep the garbage collector busy.
-        positions = [position for position, key in enumerate(keys) if key != _MISSING]
-        positions.sort(key=keys.__getitem__, reverse=descending)
-        positions += [position for position, key in enumerate(keys) if key == _MISSING]
-        documents[:] = [documents[position] for position in positions]
+        columns.append((keys, descending))
+        if len(set(keys)) == len(keys):
+            break  # the others decide nothing
+    for keys, descending in reversed(columns):
+        filled = [position for position in positions if keys[position] != _MISSING]
+        filled.sort(key=keys.__getitem__, reverse=descending)
+        positions = filled + [position for position in positions if keys[position] == _MISSING]
+    documents[:] = [documents[position] for position in positions]
 
 
 class _Cache(Generic[_Value]):
@@ -207,12 +211,14 @@ class Search:
         if not any("sys.versionStatus" in clause.fields for clause in clauses):
             items.append({"field": "sys.versionStatus", "equalTo": default_status})
             clauses += compile_where(items[-1:])
-        # A clause that uses only these four paths gives the same result for a whole bucket.
-        is_coarse = [clause.fields <= set(BUCKET_PATHS) for clause in clauses]
-        coarse = [clause.accepts for clause, chosen in zip(clauses, is_coarse, strict=True) if chosen]
-        fine = [clause for clause, chosen in zip(clauses, is_coarse, strict=True) if not chosen]
-
-        kinds = [item for item, chosen in zip(items, is_coarse, strict=True) if chosen]
+        coarse, fine, kinds = [], [], []
+        for item, clause in zip(items, clauses, strict=True):
+            # A clause that uses only these four paths gives the same result for a whole bucket.
+            if clause.fields <= set(BUCKET_PATHS):
+                coarse.append(clause.accepts)
+                kinds.append(item)
+            else:
+                fine.append(clause)
         name = json.dumps([kinds, sorted(states), sorted(hidden_types)], sort_keys=True)
         revision = self._catalogue.index_revision
         selection = self._selections.get(name, revision)

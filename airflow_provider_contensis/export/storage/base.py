@@ -93,7 +93,7 @@ class FolderStorage(Storage, Protocol):
     """A storage that can look into folders and replace a file on a condition, which a feed needs."""
 
     def load(self, path: str) -> Stored:
-        """Return a small file, so that `replace` can tell whether it is still the same."""
+        """Return a small file together with the tag of its content, which `replace` compares."""
 
     def replace(self, path: str, content: bytes, known: Stored, *, owner: str) -> Stored:
         """Replace a small file in one step, if it is as it was read.

@@ -80,7 +80,7 @@ class LocalStorage:
             return Path(path).open("rb")
 
     def load(self, path: str) -> Stored:
-        """Return a small file, so that `replace` can tell whether it is still the same."""
+        """Return a small file together with the tag of its content, which `replace` compares."""
         return Stored(self.read(path))
 
     def replace(self, path: str, content: bytes, known: Stored, *, owner: str) -> Stored:

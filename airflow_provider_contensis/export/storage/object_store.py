@@ -96,7 +96,7 @@ class ObjectStorage:
                 yield name, int(item["size"])
 
     def load(self, path: str) -> Stored:
-        """Return a small file, so that `replace` can tell whether it is still the same."""
+        """Return a small file together with the tag of its content, which `replace` compares."""
         with _translated(self._filesystem, path):
             # Read after its tag: a tag that is too old can only make `replace` fail.
             found = self._writes.look(path) if self._writes is not None else None
