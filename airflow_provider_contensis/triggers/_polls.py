@@ -21,6 +21,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+async def in_thread(call: Callable[..., T], *args: Any) -> T:
+    """Return what a call returns that may ask Airflow, without blocking the event loop."""
+    # Not by `asyncio.to_thread`: before Airflow 3.2, what reads a connection or masks a token in a thread
+    # that the event loop does not know takes the triggerer's other answers, and the triggerer ends.
+    return await sync_to_async(call, thread_sensitive=False)(*args)
+
+
 class Polls:
     """Polls of one connection, one at a time, none of which raises.
 
@@ -50,9 +57,7 @@ class Polls:
             return None
         before, self.error = self.error, None
         try:
-            # Not by `asyncio.to_thread`: before Airflow 3.2, what reads a connection or masks a token in a
-            # thread that the event loop does not know takes the triggerer's other answers, and it ends.
-            answer = await sync_to_async(self._ask, thread_sensitive=False)(question, args)
+            answer: T = await in_thread(self._ask, question, args)
         except Exception as error:  # noqa: BLE001 - a trigger that raises is only created again
             self.error = error
             self._failed += 1

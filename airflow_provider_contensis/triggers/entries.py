@@ -14,7 +14,7 @@ from airflow_provider_contensis.export.arguments import optional_name, seconds
 from airflow_provider_contensis.export.changes_request import followed_query
 from airflow_provider_contensis.export.request import QueryArguments, entry_query
 from airflow_provider_contensis.operators._task import plain
-from airflow_provider_contensis.triggers._polls import Polls
+from airflow_provider_contensis.triggers._polls import Polls, in_thread
 from airflow_provider_contensis.utils.text import count
 
 try:
@@ -204,8 +204,8 @@ class ContensisEntriesChangedTrigger(BaseEventTrigger):
         if store is None:
             return None
         try:
-            # In a thread: only Airflow 3.3.2 and later can also be asked without blocking.
-            return Cursor.from_json(await asyncio.to_thread(store.get, self._key))
+            # Only Airflow 3.3.2 and later can also be asked without a thread.
+            return Cursor.from_json(await in_thread(store.get, self._key))
         except Exception as error:  # noqa: BLE001 - without a position, it starts with an event
             log.warning("The position cannot be read, starting with an event: %s", error)
             return None
@@ -215,7 +215,7 @@ class ContensisEntriesChangedTrigger(BaseEventTrigger):
         if store is None:
             return True
         try:
-            await asyncio.to_thread(store.set, self._key, cursor.as_json())
+            await in_thread(store.set, self._key, cursor.as_json())
         except Exception as error:  # noqa: BLE001 - without a position, the next start fires an event
             self._warn_once("The position cannot be saved, trying again at each poll: %s", error)
             return False

@@ -36,3 +36,10 @@ def copy_of(
     yield make
     for sandbox in sandboxes:
         sandbox.stop()
+
+
+@pytest.fixture
+def sandbox(catalogue: Catalogue) -> Iterator[Sandbox]:
+    """Serve a module's catalogue."""
+    with Sandbox(catalogue) as sandbox:
+        yield sandbox

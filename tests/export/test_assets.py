@@ -46,12 +46,6 @@ def catalogue() -> Catalogue:
     return asset_catalogue()
 
 
-@pytest.fixture
-def sandbox(catalogue: Catalogue) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        yield sandbox
-
-
 class Exporter:
     """Exports the assets of a sandbox to one folder."""
 

@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset
@@ -25,9 +25,6 @@ from tests.assets import Folder, asset_catalogue, fill
 from tests.kills import s3_filesystem
 from tests.provider.dags import run
 from tests.provider.events import Events
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 EXAMPLE = Path(__file__).parents[2] / "dags_examples" / "export_assets.py"
 
@@ -44,13 +41,6 @@ def operator(**arguments: Any) -> ContensisExportAssetsOperator:
 @pytest.fixture
 def catalogue() -> Catalogue:
     return asset_catalogue()
-
-
-@pytest.fixture
-def sandbox(catalogue: Catalogue, connect: Callable[[Sandbox], None]) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        connect(sandbox)
-        yield sandbox
 
 
 class TestArguments:

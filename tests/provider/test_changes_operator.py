@@ -9,7 +9,7 @@ import runpy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, Asset
@@ -20,9 +20,6 @@ from airflow_provider_contensis.sandbox import Catalogue, Sandbox, synthetic_cat
 from tests.feeds import load, served
 from tests.provider.dags import run
 from tests.provider.events import Events
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 
@@ -41,13 +38,6 @@ def operator(**arguments: Any) -> ContensisExportChangesOperator:
 @pytest.fixture
 def catalogue() -> Catalogue:
     return synthetic_catalogue(20, body_bytes=40)
-
-
-@pytest.fixture
-def sandbox(catalogue: Catalogue, connect: Callable[[Sandbox], None]) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        connect(sandbox)
-        yield sandbox
 
 
 class TestArguments:

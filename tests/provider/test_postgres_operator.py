@@ -24,8 +24,6 @@ from tests.provider.events import Events
 from tests.provider.test_changes_operator import context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from tests.postgres import Postgres
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
@@ -38,13 +36,6 @@ def operator(**arguments: Any) -> ContensisToPostgresOperator:
 @pytest.fixture
 def catalogue() -> Catalogue:
     return synthetic_catalogue(20, body_bytes=40)
-
-
-@pytest.fixture
-def sandbox(catalogue: Catalogue, connect: Callable[[Sandbox], None]) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        connect(sandbox)
-        yield sandbox
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from tests.provider.dags import run
 from tests.provider.version import AIRFLOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 AIRFLOWS_OWN = {"self", "kwargs", "deferrable"}
@@ -51,13 +51,6 @@ def publish(catalogue: Catalogue) -> None:
 @pytest.fixture
 def catalogue() -> Catalogue:
     return catalogue_of({"film": 20, "person": 10})
-
-
-@pytest.fixture
-def sandbox(catalogue: Catalogue, connect: Callable[[Sandbox], None]) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        connect(sandbox)
-        yield sandbox
 
 
 class TestArguments:

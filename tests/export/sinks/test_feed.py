@@ -26,7 +26,7 @@ from tests.feeds import feed_index, load, manifests, served
 from tests.file_pointer import FilePointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_contensis.api.client import ContensisClient
@@ -44,12 +44,6 @@ def run_name(number: int) -> RunName:
 @pytest.fixture
 def catalogue() -> Catalogue:
     return synthetic_catalogue(30, body_bytes=40)
-
-
-@pytest.fixture
-def sandbox(catalogue: Catalogue) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

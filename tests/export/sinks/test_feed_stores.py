@@ -41,12 +41,6 @@ def catalogue() -> Catalogue:
     return synthetic_catalogue(30, body_bytes=40)
 
 
-@pytest.fixture
-def sandbox(catalogue: Catalogue) -> Iterator[Sandbox]:
-    with Sandbox(catalogue) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture(params=["s3", "gs"])
 def feed(request: pytest.FixtureRequest, s3_url: str, tmp_path: Path) -> Iterator[StoredFeed]:
     with stored_feed(request.param, s3_url, tmp_path) as made:
@@ -179,7 +173,7 @@ class TestTwoAtOnce:
     def test_two_of_many_runs_never_commit_the_same_sequence(
         self, export: Callable[..., ChangesSummary], catalogue: Catalogue, feed: StoredFeed
     ) -> None:
-        """Whoever wins, the feed is whole, and every run that succeeded is in it."""
+        """The feed is whole whichever run wins, and holds every run that succeeded."""
         export()
         edit(catalogue, 1)
         results: list[int] = []
