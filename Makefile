@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## Run the tests, on all cores (make test TESTS=tests/export 
 test-slow: $(VENV)/.dev ## Run the tests that take long: kills, random histories, documented commands
 	$(PYTEST) -m slow $(TESTS)
 
-check: lint ## Run before you push: style, types and the fast tests, in about a minute
+check: lint ## Run before you push: style, types and the fast tests, in about two minutes
 	$(PYTEST) --quiet -m "not slow and not integration"
 
 hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit
