@@ -282,9 +282,8 @@ class Follower:
             for each in plan.content_types
             for language in plan.whole.languages
         ]
-        slices = list(dict.fromkeys([*listed, *held]))
         digit = HEX_DIGITS[self._position.runs % len(HEX_DIGITS)]
-        differences = Differences(search, self._query, self._ledger, slices, digit=digit)
+        differences = Differences(search, self._query, self._ledger, held, listed, digit=digit)
         confirmation = Confirmation(self._client, self._project_id, self._query, search)
         differing: set[HeldSlice] = set()
         with Candidates() as candidates:
@@ -298,7 +297,8 @@ class Follower:
                     elif confirmed:
                         self._delete(confirmed)
         self._findings.unconfirmed = confirmation.unconfirmed
-        log.info("Counts agree in %d of %s", len(slices) - len(differing), count(len(slices), "slice"))
+        slices = len(differences.slices)
+        log.info("Counts agree in %d of %s", slices - len(differing), count(slices, "slice"))
 
     def _compare(self, comparison: Comparison, candidates: Candidates) -> set[HeldSlice]:
         """Take what only the service has; note what only the copy has. Return the slices that differ."""

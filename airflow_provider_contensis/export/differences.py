@@ -66,7 +66,8 @@ class Differences:
     :param search: asks the service.
     :param query: which entries the copy follows; the bounds of its change mark do not matter.
     :param ledger: what the copy holds.
-    :param slices: the slices that there may be: all that the service lists or the copy holds.
+    :param held: how many entries it holds of each slice.
+    :param listed: the slices that the service lists.
     :param digit: the hexadecimal digit whose ids are counted in addition.
     """
 
@@ -75,14 +76,16 @@ class Differences:
         search: WindowSearch,
         query: EntryQuery,
         ledger: Ledger,
-        slices: Sequence[HeldSlice],
+        held: Mapping[HeldSlice, int],
+        listed: Sequence[HeldSlice],
         *,
         digit: str,
     ) -> None:
         self._search = search
         self._query = replace(query, changed_from=None, changed_to=None)
         self._ledger = ledger
-        self._slices = slices
+        self._held = held
+        self.slices = tuple(dict.fromkeys([*listed, *held]))  # all that there may be
         self._digit = digit
         # It stands still, as halving up to the present would never end.
         self._end = ceil(time() * 1000) + 1
@@ -94,12 +97,17 @@ class Differences:
         each pass expects that the ledger shows what the one before has found.
         """
         parts = self._parts()
-        yield self._count(parts)
+        found = self._count(parts)
+        yield found
         if self._query.change_mark == "either":  # to unpublish an entry moves no change mark
             # Drafts, and not the others: an `exists` that is ignored counts them all, and does not agree.
-            yield self._count([replace(part, only_drafts=True) for part in parts if not part.is_rest])
+            drafts = self._count([replace(part, only_drafts=True) for part in parts if not part.is_rest])
+            yield drafts
+            found += drafts
         else:
             self._check_version_status()
+        if found:
+            self._held = self._ledger.slices()
         yield self._count(self._digit_parts())
 
     def _check_version_status(self) -> None:
@@ -108,7 +116,7 @@ class Differences:
         :raises InvalidResponseError: there is one: to the service, what was unpublished is still there.
         """
         types = self._query.content_type_ids
-        languages = tuple(dict.fromkeys(each.language for each in self._slices))
+        languages = tuple(dict.fromkeys(each.language for each in self.slices))
         if self._query.api == "delivery" or not languages:  # the Delivery API serves no drafts by default
             return
         whole = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
@@ -138,17 +146,14 @@ class Differences:
     def _count_emptied(self, differences: Sequence[Difference]) -> list[Difference]:
         """Count the parts that were found empty by inference: one wrong count would have emptied them."""
         empty = {each for each in differences if each.is_inferred and not each.served}
-        counts = iter(
-            self._search.counts([each.part.window(self._query) for each in differences if each in empty])
-        )
+        counts = self._search.counts([each.part.window(self._query) for each in differences if each in empty])
         counted = [each._replace(served=next(counts)) if each in empty else each for each in differences]
         return [each for each in counted if each.held != each.served]
 
     def _parts(self) -> list[Part]:
         """Return parts that together hold everything there may be, and those for the digit."""
-        held = self._ledger.slices()
-        parts = list(self._unheld(held))
-        for group in _groups(held, PART_ENTRIES):
+        parts = list(self._unheld())
+        for group in _groups(self._held, PART_ENTRIES):
             whole = _part(group)
             cuts = self._ledger.cuts(whole, PART_ENTRIES) if len(group) == 1 else []
             parts += _ranges(whole, cuts)
@@ -164,33 +169,32 @@ class Differences:
                 parts.append(undated)
         return parts
 
-    def _unheld(self, held: Iterable[HeldSlice]) -> Iterator[Part]:
+    def _unheld(self) -> Iterator[Part]:
         """Yield the parts of which the copy holds nothing."""
-        languages = tuple(dict.fromkeys(each.language for each in self._slices))
-        types = tuple(dict.fromkeys(each.content_type_id for each in held))
+        languages = tuple(dict.fromkeys(each.language for each in self.slices))
+        types = tuple(dict.fromkeys(each.content_type_id for each in self._held))
         if not languages:
             return
         if self._query.content_type_ids is None:
             yield Part(content_type_ids=types, languages=languages, is_rest=True)
         else:
             missing = {
-                each.content_type_id: None for each in self._slices if each.content_type_id not in types
+                each.content_type_id: None for each in self.slices if each.content_type_id not in types
             }
             if missing:
                 yield Part(content_type_ids=tuple(missing), languages=languages)
-        known = set(held)
         for language in languages:
             lacking = [
                 each.content_type_id
-                for each in self._slices
-                if each.language == language and each not in known and each.content_type_id in types
+                for each in self.slices
+                if each.language == language and each not in self._held and each.content_type_id in types
             ]
             if lacking:
                 yield Part(content_type_ids=tuple(lacking), languages=(language,))
 
     def _digit_parts(self) -> list[Part]:
         """Return parts of about 5,000 ids that begin with the digit, one id in sixteen."""
-        held = self._ledger.slices()
+        held = self._held
         size = PART_ENTRIES * len(HEX_DIGITS)
         parts = []
         groups = [list(held)] if 0 < sum(held.values()) <= size else _groups(held, size)
@@ -201,10 +205,10 @@ class Differences:
         return parts
 
     def _count(self, parts: Sequence[Part]) -> list[Difference]:
-        served = self._search.counts([part.window(self._query) for part in parts])
-        return self._differing(parts, served)
+        return self._differing(parts, self._search.counts([part.window(self._query) for part in parts]))
 
-    def _differing(self, parts: Sequence[Part], served: Sequence[int]) -> list[Difference]:
+    def _differing(self, parts: Sequence[Part], served: Iterable[int]) -> list[Difference]:
+        # While the ledger counts one part, the service is asked for those that follow.
         counted = [
             Difference(part, self._ledger.count(part), number)
             for part, number in zip(parts, served, strict=True)
@@ -217,7 +221,7 @@ class Differences:
         # The last one holds the rest, unless a count stopped at its limit, or was inferred itself: one wrong
         # count would be handed on from half to half.
         asked = [parts if each.is_inferred or each.served >= MAX_COUNT else parts[:-1] for each, parts in cut]
-        counts = iter(self._search.counts([part.window(self._query) for parts in asked for part in parts]))
+        counts = self._search.counts([part.window(self._query) for parts in asked for part in parts])
         halves: list[Difference] = []
         for (each, parts), counted in zip(cut, asked, strict=True):
             served = [next(counts) for _ in counted]

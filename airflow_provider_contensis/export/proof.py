@@ -136,7 +136,7 @@ class Proof:
 
     def _read_grown(self, receipts: Sequence[Receipt]) -> Iterator[Batch]:
         """Read again the windows that hold more than was read; yield what is new."""
-        totals = self._search.counts([receipt.window for receipt in receipts])
+        totals = list(self._search.counts([receipt.window for receipt in receipts]))
         for receipt, total in zip(receipts, totals, strict=True):
             if total <= len(receipt.keys):
                 continue

@@ -160,13 +160,14 @@ class WindowSearch:
             + hint("page-size", "total-count")
         )
 
-    def counts(self, windows: Sequence[Window]) -> list[int]:
-        """Return how many entries windows hold; asks for several at once.
+    def counts(self, windows: Sequence[Window]) -> Iterator[int]:
+        """Yield how many entries windows hold; asks for several at once, from the first that is taken on.
 
         :raises ContensisError: the service could not be asked.
         """
         with self.threads() as executor:
-            return [page.total for page in executor.map(lambda window: self.confirmed(window, 1), windows)]
+            for page in executor.map(lambda window: self.confirmed(window, 1), windows):
+                yield page.total
 
     @contextmanager
     def threads(self) -> Iterator[ThreadPoolExecutor]:
