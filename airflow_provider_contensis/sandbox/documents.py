@@ -23,7 +23,7 @@ VERSION_STATUSES: tuple[VersionStatus, ...] = ("latest", "published")
 _EXACT = "\ufdd0"
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DATE = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?(Z|[+-]\d\d:?\d\d)?)?",
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?(Z|[+-]\d\d:?\d\d)?)?",
     re.IGNORECASE,
 )
 _TICKS = 10_000_000
@@ -80,11 +80,9 @@ def instant(text: str) -> int | None:
     match = _DATE.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    date, hour, minute, second, fraction, zone = match.groups()
     try:
-        moment = datetime(
-            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
-        )
+        moment = datetime.fromisoformat(f"{date}T{hour or '00'}:{minute or '00'}:{second or '00'}")
     except ValueError:
         return None
     seconds = moment.toordinal() * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second
