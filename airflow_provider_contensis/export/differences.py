@@ -97,27 +97,29 @@ class Differences:
         each pass expects that the ledger shows what the one before has found.
         """
         parts = self._parts()
-        found = self._count(parts)
+        with self._search.threads() as executor:
+            check = executor.submit(self._check_version_status)
+            found = self._count(parts)
+            check.result()
         yield found
         if self._query.change_mark == "either":  # to unpublish an entry moves no change mark
             # Drafts, and not the others: an `exists` that is ignored counts them all, and does not agree.
             drafts = self._count([replace(part, only_drafts=True) for part in parts if not part.is_rest])
             yield drafts
             found += drafts
-        else:
-            self._check_version_status()
         if found:
             self._held = self._ledger.slices()
         yield self._count(self._digit_parts())
 
     def _check_version_status(self) -> None:
-        """Ask for a draft among the published entries.
+        """Ask for a draft among the entries of a copy of what is published.
 
         :raises InvalidResponseError: there is one: to the service, what was unpublished is still there.
         """
         types = self._query.content_type_ids
         languages = tuple(dict.fromkeys(each.language for each in self.slices))
-        if self._query.api == "delivery" or not languages:  # the Delivery API serves no drafts by default
+        # The Delivery API serves no drafts by default.
+        if self._query.change_mark == "either" or self._query.api == "delivery" or not languages:
             return
         whole = Part(content_type_ids=types or (), languages=languages, is_rest=types is None)
         try:
