@@ -342,8 +342,7 @@ def _wrong_change_mark(query: EntryQuery, metas: Sequence[EntryMeta]) -> _Contra
 def _check_utf8(body: memoryview) -> None:
     """Raise UnicodeDecodeError unless bytes are UTF-8.
 
-    In chunks: text can take four times the memory. They are not small, as malloc kept many pieces of 32 kB in
-    each thread: an export of twelve slices took 90 MB instead of 20.
+    In chunks, as text can take four times the memory; malloc keeps 10 MB of smaller ones in each thread.
     """
     decode = codecs.getincrementaldecoder("utf-8")().decode
     for start in range(0, len(body), _CHUNK_BYTES):
