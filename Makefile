@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE = 1
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check hooks test-ui test-cluster chromium matrix chaos chaos-sync kills kills-sync kills-postgres kills-assets threads watch fuzz lint format docs bench build release clean
+.PHONY: help demo test test-slow test-fast check hooks test-ui test-cluster chromium matrix chaos chaos-sync kills kills-sync kills-postgres kills-assets threads watch fuzz lint format docs bench build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,10 @@ test: $(VENV)/.dev ## Run the tests, on all cores (make test TESTS=tests/export 
 test-slow: $(VENV)/.dev ## Run the tests that take long: kills, random histories, documented commands
 	$(PYTEST) -m slow $(TESTS)
 
-check: lint ## Run before you push: style, types and the fast tests, in about two minutes
+check: $(VENV)/.dev ## Run before you push: style, types and the fast tests, in about a minute
+	@$(MAKE) --no-print-directory --jobs 2 lint test-fast
+
+test-fast: $(VENV)/.dev
 	$(PYTEST) --quiet -m "not slow and not integration"
 
 hooks: $(VENV)/.dev ## Check style and types before each commit, with pre-commit

@@ -53,24 +53,36 @@ HASTY = RetryPolicy(attempts=6, initial_wait=0.001, max_wait=5.0)
 _SECRET = re.compile(f"{re.escape(CLIENT_SECRET)}|eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiI[\\w-]*\\.[\\w-]{{20,}}")
 
 
-# Together they take as long as all other tests that need no Airflow.
+# Together they take two thirds of the time of the tests that run no Airflow.
 _LONG_MODULES = {
+    "test_assets",
+    "test_assets_operator",
+    "test_changes",
     "test_chaos",
     "test_chaos_sync",
     "test_checkpoint",
     "test_code",
+    "test_content",
+    "test_feed_formats",
+    "test_feed_stores",
     "test_full_disk",
     "test_fuzz",
     "test_hook",
+    "test_limits",
     "test_on_kill",
+    "test_operator",
     "test_order",
     "test_pause",
+    "test_pipeline",
+    "test_postgres",
+    "test_proof",
     "test_quirks",
     "test_requests",
     "test_restart",
     "test_s3",
     "test_store_lock",
     "test_threads",
+    "test_triggers",
 }
 
 

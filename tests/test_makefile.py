@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -24,6 +25,7 @@ def test_browser_tests_report_missing_browser_in_one_sentence() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "test-ui", "CHROMIUM=there-is-none"],
         cwd=ROOT,
+        env={**os.environ, "MAKEFLAGS": ""},  # not those of the make that may run this test
         capture_output=True,
         text=True,
         check=False,
