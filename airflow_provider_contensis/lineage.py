@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from airflow_provider_contensis.api.environment import root_url
+from airflow_provider_contensis.api.environment import origin, root_url
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.utils.courtesy import courtesy
 
@@ -57,7 +57,7 @@ def create_asset(
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Return an asset URI in its one spelling: the host in full and in lower case, its default port left out.
+    """Return an asset URI in its one spelling: the host in full and in lower case, the default port left out.
 
     Ids keep their case, which Contensis may tell apart.
 
@@ -93,13 +93,16 @@ def report_read(hook: object, url: str, project_id: str) -> None:
 
 
 def _authority(host: str) -> str:
-    """Return the host of an environment, and its port unless that is the default one.
+    """Return the host of an environment, and its port unless the host alone means the same.
 
     :raises ConfigurationError: it is neither a URL, a host name nor an alias.
     """
-    # The asset is the same over http and https.
-    text = host.strip().removesuffix(":80") if "://" not in host else host
-    return urlsplit(root_url(text)).netloc
+    _, *named = origin(root_url(host))
+    name, port = named
+    name = f"[{name}]" if ":" in str(name) else str(name)
+    # Alone, a loopback host has port 80, any other one 443, and one without a dot would be an alias.
+    _, *alone = origin(root_url(name))
+    return name if alone == named else f"{name}:{port}"
 
 
 # --- OpenLineage ------------------------------------------------------------------------------------------
