@@ -30,6 +30,7 @@ _HEADINGS = {
 }
 _INTRODUCTIONS = {
     "exceptions": f"\n```text\n{(exceptions.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n```\n",
+    "lineage": "\n[Lineage](lineage.md) shows how to use it.\n",
     "sandbox": "\n[The sandbox](sandbox.md) shows how to use it.\n",
 }
 _LISTED = re.compile(r"^\| `airflow_provider_contensis\.([\w.]+)` \|", re.MULTILINE)

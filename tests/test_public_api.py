@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_contensis import exceptions, sandbox
+from airflow_provider_contensis import exceptions, lineage, sandbox
 from airflow_provider_contensis.export import results
 from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
@@ -39,6 +39,7 @@ PUBLIC_MODULES: tuple[ModuleType, ...] = (
     entries,
     sensors,
     triggers,
+    lineage,
     exceptions,
     sandbox,
 )
