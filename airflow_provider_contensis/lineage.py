@@ -129,12 +129,14 @@ class Output:
     :param rows: entries in a file, or upserts in a copy.
     :param size: in bytes.
     :param deletes: entries that left a copy; None if it is no copy.
+    :param columns: the types of a table's columns, by name.
     """
 
     url: str
     rows: int | None = None
     size: int | None = None
     deletes: int | None = None
+    columns: Mapping[str, str] | None = None
 
     @property
     def dataset(self) -> tuple[str, str]:
@@ -182,9 +184,12 @@ def is_listening() -> bool:
 def table_url(host: str, port: int | None, path: Iterable[str]) -> str:
     """Return the URL of a table in PostgreSQL, for an `Output`.
 
+    :param host: a host name or an address; a path is the socket of a server on this machine.
     :param path: database, schema and table.
     """
-    return f"postgres://{host}:{port or 5432}/{'/'.join(quote(name, safe='') for name in path)}"
+    name = "localhost" if host.startswith("/") else host.lower()
+    authority = f"[{name}]" if ":" in name else name
+    return f"postgres://{authority}:{port or 5432}/{'/'.join(quote(part, safe='') for part in path)}"
 
 
 def in_folder(folder: str, path: str) -> str:
@@ -234,14 +239,20 @@ def _output(output: Output) -> Any:
     from airflow.providers.common.compat.openlineage.facet import (
         OutputDataset,
         OutputStatisticsOutputDatasetFacet,
+        SchemaDatasetFacet,
+        SchemaDatasetFacetFields,
     )
 
     namespace, name = output.dataset
+    described: dict[str, Any] = {}
+    if output.columns:
+        fields = [SchemaDatasetFacetFields(name=column, type=kind) for column, kind in output.columns.items()]
+        described["schema"] = SchemaDatasetFacet(fields=fields)
     statistics = OutputStatisticsOutputDatasetFacet(rowCount=output.rows, size=output.size)
     facets: dict[str, Any] = {"outputStatistics": statistics}
     if output.deletes is not None:
         facets["contensis_changes"] = _changes_facet()(upserts=output.rows, deletes=output.deletes)
-    return OutputDataset(namespace=namespace, name=name, outputFacets=facets)
+    return OutputDataset(namespace=namespace, name=name, facets=described, outputFacets=facets)
 
 
 @cache

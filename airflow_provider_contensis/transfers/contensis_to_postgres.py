@@ -19,7 +19,7 @@ from airflow_provider_contensis.export.postgres_request import (
     PostgresRequest,
 )
 from airflow_provider_contensis.export.request import DEFAULT_CONCURRENCY, DEFAULT_PAGE_SIZE
-from airflow_provider_contensis.lineage import Output, ReportsLineage, table_url
+from airflow_provider_contensis.lineage import Output, ReportsLineage, is_listening, table_url
 from airflow_provider_contensis.links.contensis import ContensisLink
 from airflow_provider_contensis.operators._task import (
     Kill,
@@ -177,9 +177,9 @@ class ContensisToPostgresOperator(ReportsLineage, BaseOperator):
                         run=run_name_of(context),
                         pointer=checkpoint_pointer(context),
                     )
+                    if is_listening():
+                        self._written = self._tables(database, result)
                 self._read = source_of(hook, request.query)
-                if self._read is not None:
-                    self._written = self._tables(result)
         if request.skip_if_unchanged and not result["content_types"]:
             raise AirflowSkipException("Nothing changed, and skip_if_unchanged is set.")
         extra = {name: result[name] for name in ("schema", "upserts", "deletes", "horizon")}
@@ -206,20 +206,30 @@ class ContensisToPostgresOperator(ReportsLineage, BaseOperator):
         with connected(PostgresHook(postgres_conn_id=conn_id).get_conn) as database:
             yield database
 
-    def _tables(self, result: PostgresSummary) -> list[Output]:
+    def _tables(self, database: Database, result: PostgresSummary) -> list[Output]:
         """Return the tables that a run has changed, named as Airflow's SQL operators name them."""
         tables: list[Output] = []
         with courtesy("OpenLineage will not know the tables"):
             from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+            from airflow_provider_contensis.export.sinks.postgres_tables import relations
+
             name = optional_name("postgres_conn_id", self.postgres_conn_id)
             connection = PostgresHook.get_connection(name or PostgresHook.default_conn_name)
             place = connection.host or "localhost", connection.port
             names = connection.schema or connection.login or "", result["schema"]
-            tables += [
-                Output(table_url(*place, [*names, one["table"]]), one["upserts"], deletes=one["deletes"])
-                for one in result["content_types"].values()
-            ]
+            existing = relations(database, result["schema"])
+            for one in result["content_types"].values():
+                # A retry returns the result of the attempt that has committed; a table may be gone since.
+                columns = existing[one["table"]].columns if one["table"] in existing else {}
+                tables.append(
+                    Output(
+                        table_url(*place, [*names, one["table"]]),
+                        one["upserts"],
+                        deletes=one["deletes"],
+                        columns={column: kind for column, (kind, _) in columns.items()},
+                    )
+                )
         return tables
 
     def _request(self, *, skip_templates: bool = False) -> PostgresRequest:

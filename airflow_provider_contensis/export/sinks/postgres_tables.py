@@ -109,7 +109,7 @@ class Tables:
         self.fixed = ENTRY_COLUMNS | (PUBLISHED_COLUMN if has_published else {})
         self.deletes = deletes
         self._fails = on_schema_change == "fail" and bool(remembered)
-        self._existing = _existing(database, schema)
+        self._existing = relations(database, schema)
         self._tables: dict[str, Table] = {}
         self._defined: set[str] = set()
         for content_type_id, each in remembered.items():
@@ -251,15 +251,16 @@ def _declared(columns: Mapping[str, str], fields: Iterable[FieldColumn]) -> str:
     )
 
 
-def _existing(database: Database, schema: str) -> dict[str, Existing]:
-    """Return the relations of a schema, by name."""
+def relations(database: Database, schema: str) -> dict[str, Existing]:
+    """Return the relations of a schema, by name, with their columns in order."""
     found: dict[str, Existing] = {}
     rows = database.stream(
         "SELECT c.relname, obj_description(c.oid, 'pg_class'), a.attname, "
         "format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum) "
         "FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attribute a "
         "ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-        "WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s)",
+        "WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s) "
+        "ORDER BY c.relname, a.attnum",
         schema,
     )
     for name, comment, column, kind, column_comment in rows:
