@@ -6,6 +6,9 @@ import json
 import logging
 import os
 import secrets
+import socket
+import socketserver
+import threading
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -90,6 +93,39 @@ class Postgres:
                 for language, entry_id, entry in connection.execute(sql.encode()):
                     entries[id_, language, entry_id] = entry.encode()
         return entries
+
+
+@contextmanager
+def over_tcp(postgres: Postgres) -> Iterator[Postgres]:
+    """Yield the same database with a host and a port: the server of the tests listens on a socket."""
+    parts = urlsplit(postgres.url)
+    if parts.hostname:
+        yield postgres
+        return
+    path = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{parts.port or 5432}"
+
+    class Forward(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(path)
+                threading.Thread(target=_pump, args=(server, self.request), daemon=True).start()
+                _pump(self.request, server)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Forward) as forwarder:
+        threading.Thread(target=forwarder.serve_forever, args=(0.02,), daemon=True).start()
+        port = forwarder.server_address[1]
+        try:
+            yield Postgres(f"{parts.scheme}://{parts.username}@127.0.0.1:{port}{parts.path}")
+        finally:
+            forwarder.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes in, until either side ends."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
