@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection
 
+    from airflow_provider_contensis.api.client import ContensisClient
+
 log = logging.getLogger(__name__)
 
 DEFAULT_SCOPES = ("Entry_Read", "ContentType_Read", "Project_Read")
@@ -77,6 +79,25 @@ class ConnectionSettings:
     def secrets(self) -> tuple[str, ...]:
         """The values to mask in logs: the shared secret, the passwords of proxies, and headers."""
         return (self.client_secret, *secrets_of(self.proxies, self.headers))
+
+    def client(self, *, is_patient: bool = True) -> ContensisClient:
+        """Return a new client; one that is not patient neither retries nor waits long."""
+        from airflow.providers.common.compat.sdk import mask_secret
+
+        from airflow_provider_contensis.api.client import ContensisClient
+        from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy
+        from airflow_provider_contensis.api.token_request import Credentials
+
+        return ContensisClient(
+            Credentials(self.root_url, self.client_id, self.client_secret, self.scopes),
+            timeout=self.timeout,
+            deadline_factor=10 if is_patient else 1,
+            verify=self.verify,
+            proxies=self.proxies,
+            headers=self.headers,
+            retry=RetryPolicy(total=self.retry_seconds) if is_patient else NO_RETRIES,
+            on_new_token=mask_secret,
+        )
 
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:

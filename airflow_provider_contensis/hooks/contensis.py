@@ -86,7 +86,7 @@ class ContensisHook(BaseHook):
     @cached_property
     def client(self) -> ContensisClient:
         """The client that sends the calls of this hook."""
-        return client_of(self.settings)
+        return self.settings.client()
 
     @property
     def project_id(self) -> str:
@@ -134,7 +134,7 @@ class ContensisHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - the API server shows what is returned, not what is raised
             return False, f"The connection could not be read: {type(error).__name__}."
         return check(
-            client_of(settings, is_patient=False),
+            settings.client(is_patient=False),
             project_id=self._project_id or settings.project_id,
             unknown_fields=settings.unknown_fields,
         )
@@ -330,21 +330,3 @@ class ContensisHook(BaseHook):
                     yield loads_json(bytes(entry))
                 except ValueError:
                     raise InvalidResponseError("An entry contains JSON that Python cannot read.") from None
-
-
-def client_of(settings: ConnectionSettings, *, is_patient: bool = True) -> ContensisClient:
-    """Return the client of a connection; one that is not patient neither retries nor waits long."""
-    from airflow_provider_contensis.api.client import ContensisClient
-    from airflow_provider_contensis.api.retry import NO_RETRIES, RetryPolicy
-    from airflow_provider_contensis.api.token_request import Credentials
-
-    return ContensisClient(
-        Credentials(settings.root_url, settings.client_id, settings.client_secret, settings.scopes),
-        timeout=settings.timeout,
-        deadline_factor=10 if is_patient else 1,
-        verify=settings.verify,
-        proxies=settings.proxies,
-        headers=settings.headers,
-        retry=RetryPolicy(total=settings.retry_seconds) if is_patient else NO_RETRIES,
-        on_new_token=mask_secret,
-    )

@@ -152,10 +152,8 @@ def source_of(hook: ContensisHook, query: EntryQuery) -> Source | None:
         return None
     source = Source(hook.settings.root_url, hook.project_id)
     with courtesy("OpenLineage will not know the fields of the content types"):
-        from airflow_provider_contensis.hooks.contensis import client_of
-
         # Everything is written by now: an environment that has just gone away must not hold the task up.
-        with closing(client_of(hook.settings, is_patient=False)) as client:
+        with closing(hook.settings.client(is_patient=False)) as client:
             listed = client.list_content_types(
                 source.project_id,
                 data_format=query.data_format,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -76,14 +77,9 @@ class Polls:
         return self.error is not None and _is_temporary(self.error)
 
     def _ask(self, question: Callable[..., T], args: tuple[Any, ...]) -> T:
-        from airflow_provider_contensis.hooks.contensis import client_of
-
         hook = hook_for(self._conn_id, self._project_id)
-        client = client_of(hook.settings, is_patient=False)
-        try:
+        with closing(hook.settings.client(is_patient=False)) as client:
             return question(client, hook.project_id, *args)
-        finally:
-            client.close()
 
 
 def _is_temporary(error: Exception) -> bool:

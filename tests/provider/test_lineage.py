@@ -16,6 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_contensis import lineage
+from airflow_provider_contensis.connection import ConnectionSettings
 from airflow_provider_contensis.exceptions import ConfigurationError
 from airflow_provider_contensis.hooks.contensis import ContensisHook
 from airflow_provider_contensis.lineage import Output, Source, create_asset, table_url
@@ -173,18 +174,17 @@ class TestFailures:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        from airflow_provider_contensis.hooks import contensis
         from airflow_provider_contensis.operators import _task
 
-        client_of = contensis.client_of
+        client = ConnectionSettings.client
 
-        def refuse_impatient(settings: Any, *, is_patient: bool = True) -> Any:
+        def refuse_impatient(settings: ConnectionSettings, *, is_patient: bool = True) -> Any:
             if not is_patient:
                 raise RuntimeError("gone away")
-            return client_of(settings)
+            return client(settings)
 
         monkeypatch.setattr(_task, "is_listening", lambda: True)
-        monkeypatch.setattr(contensis, "client_of", refuse_impatient)
+        monkeypatch.setattr(ConnectionSettings, "client", refuse_impatient)
         with Sandbox(small_catalogue) as sandbox:
             connect(sandbox)
             operator = ContensisExportEntriesOperator(task_id="export", destination=tmp_path / "x.jsonl")
