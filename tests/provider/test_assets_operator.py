@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import runpy
@@ -44,16 +43,6 @@ def catalogue() -> Catalogue:
 
 
 class TestArguments:
-    def test_all_but_airflows_own_are_templated(self) -> None:
-        parameters = inspect.signature(ContensisExportAssetsOperator.__init__).parameters
-        assert set(ContensisExportAssetsOperator.template_fields) == set(parameters) - {"self", "kwargs"}
-
-    def test_templates_are_kept_as_given(self) -> None:
-        fields = ContensisExportAssetsOperator.template_fields
-        templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        export = operator(**templates)
-        assert {name: getattr(export, name) for name in fields} == templates
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

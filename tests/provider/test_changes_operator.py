@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import runpy
@@ -41,16 +40,6 @@ def catalogue() -> Catalogue:
 
 
 class TestArguments:
-    def test_all_but_airflows_own_are_templated(self) -> None:
-        parameters = inspect.signature(ContensisExportChangesOperator.__init__).parameters
-        assert set(ContensisExportChangesOperator.template_fields) == set(parameters) - {"self", "kwargs"}
-
-    def test_templates_are_kept_as_given(self) -> None:
-        fields = ContensisExportChangesOperator.template_fields
-        templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        export = operator(**templates)
-        assert {name: getattr(export, name) for name in fields} == templates
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

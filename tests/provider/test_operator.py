@@ -43,18 +43,6 @@ def nested(depth: int) -> list[Any]:
 
 
 class TestArguments:
-    def test_templates_are_kept_as_given(self) -> None:
-        fields = ContensisExportEntriesOperator.template_fields
-        templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        export = operator(**templates)
-        assert {name: getattr(export, name) for name in fields} == templates
-
-    def test_all_but_airflows_own_are_templated(self) -> None:
-        import inspect
-
-        parameters = inspect.signature(ContensisExportEntriesOperator.__init__).parameters
-        assert set(ContensisExportEntriesOperator.template_fields) == set(parameters) - {"self", "kwargs"}
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import runpy
@@ -46,16 +45,6 @@ def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Postgres:
 
 
 class TestArguments:
-    def test_all_but_airflows_own_are_templated(self) -> None:
-        parameters = inspect.signature(ContensisToPostgresOperator.__init__).parameters
-        assert set(ContensisToPostgresOperator.template_fields) == set(parameters) - {"self", "kwargs"}
-
-    def test_templates_are_kept_as_given(self) -> None:
-        fields = ContensisToPostgresOperator.template_fields
-        templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        copy = operator(**templates)
-        assert {name: getattr(copy, name) for name in fields} == templates
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
-AIRFLOWS_OWN = {"self", "kwargs", "deferrable"}
 
 
 def sensor(**arguments: Any) -> ContensisEntriesSensor:
@@ -54,16 +53,6 @@ def catalogue() -> Catalogue:
 
 
 class TestArguments:
-    def test_all_but_airflows_own_are_templated(self) -> None:
-        parameters = inspect.signature(ContensisEntriesSensor.__init__).parameters
-        assert set(ContensisEntriesSensor.template_fields) == set(parameters) - AIRFLOWS_OWN
-
-    def test_templates_are_kept_as_given(self) -> None:
-        fields = ContensisEntriesSensor.template_fields
-        templates = {name: f"{{{{ {name} }}}}" for name in fields}
-        waiting = sensor(**templates)
-        assert {name: getattr(waiting, name) for name in fields} == templates
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

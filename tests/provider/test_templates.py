@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import partial
@@ -21,6 +22,7 @@ from airflow_provider_contensis.operators.assets import ContensisExportAssetsOpe
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+from airflow_provider_contensis.sensors.entries import ContensisEntriesSensor
 from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
 
 if TYPE_CHECKING:
@@ -29,8 +31,28 @@ if TYPE_CHECKING:
 
     from airflow_provider_contensis.sandbox import Sandbox
 
+OPERATORS = (
+    ContensisExportEntriesOperator,
+    ContensisExportChangesOperator,
+    ContensisExportAssetsOperator,
+    ContensisExportContentTypesOperator,
+    ContensisToPostgresOperator,
+    ContensisEntriesSensor,
+)
 CLAUSE = {"field": "runtime", "greaterThan": 90}
 BOTH_RENDERINGS = pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+class TestTemplatedArguments:
+    def test_all_but_airflows_own_are_templated(self, operator: Any) -> None:
+        parameters = set(inspect.signature(operator.__init__).parameters)
+        assert set(operator.template_fields) == parameters - {"self", "kwargs", "deferrable"}
+
+    def test_templates_are_kept_as_given(self, operator: Any) -> None:
+        templates = {name: f"{{{{ {name} }}}}" for name in operator.template_fields}
+        made = operator(task_id="task", **templates)
+        assert {name: getattr(made, name) for name in templates} == templates
 
 
 def rendered(operator: Any, native: bool, values: dict[str, Any]) -> Any:
