@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import urllib3.connection
@@ -14,13 +15,15 @@ from airflow_provider_contensis.utils.text import duration
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
 
 class DeadlineExceededError(TimeoutError):
     """An answer did not end before its deadline."""
 
 
-def pool_classes(deadline_factor: float) -> dict[str, Any]:
+@cache  # classes are garbage that only a full collection removes, and a trigger makes a session for each poll
+def pool_classes(deadline_factor: float) -> Mapping[str, Any]:
     """Return urllib3 connection pools, by scheme, whose answers have a deadline.
 
     :param deadline_factor: a whole answer, headers and body, may take this many times the socket's timeout.
