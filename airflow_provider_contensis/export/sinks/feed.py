@@ -25,7 +25,7 @@ from airflow_provider_contensis.export.sinks.feed_index import (
     unused,
     write_runs,
 )
-from airflow_provider_contensis.export.sinks.output import OutputFile
+from airflow_provider_contensis.export.sinks.output import OutputFile, writer_thread
 from airflow_provider_contensis.export.storage.base import write_whole
 from airflow_provider_contensis.export.temporary import temporary_database
 from airflow_provider_contensis.utils.text import count
@@ -104,6 +104,7 @@ class FeedSink:
         self._folder = f"{place.root}{self.change_set}"
         self._definitions: dict[str, ContentType] = {}
         self._open: tuple[Operation, str, OutputFile] | None = None
+        self._thread = writer_thread()
         self.files: list[ChangeFile] = []
         self._waiting = temporary_database()
         self._waiting.execute("CREATE TABLE change (operation, content_type_id, language, created, id, line)")
@@ -214,6 +215,7 @@ class FeedSink:
         """Remove what was not committed, and what is no longer needed; never raises."""
         if self._open is not None:
             self._open[-1].discard()
+        self._thread.shutdown()
         self._waiting.close()
         self._ledger.close()
         storage, root, owner = self._place.storage, self._place.root, self._place.owner
@@ -235,6 +237,7 @@ class FeedSink:
             owner=self._place.owner,
             compression=self._destination(operation).compression,
             make_writer=lambda sink: self._writer(operation, content_type_id, sink),
+            thread=self._thread,
         )
         self._open = operation, content_type_id, output
         return output
