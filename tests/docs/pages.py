@@ -36,8 +36,8 @@ class Block(NamedTuple):
 
     @property
     def example(self) -> Path | None:
-        """The file in dags_examples/ with the same DAG, if there is one."""
-        found = re.search(r'dag_id="(\w+)"', self.text)
+        """The file in dags_examples/ with the same DAG or the same first line, if there is one."""
+        found = re.search(r'dag_id="(\w+)"', self.text) or re.match(r'""".+', self.text)
         return next((path for path in EXAMPLES if found and found[0] in path.read_text()), None)
 
     @property
