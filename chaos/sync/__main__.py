@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from chaos.command import Suite, run_suite
 from chaos.sync.report import report
-from chaos.sync.run import FEED, POSTGRES, S3, Outcome, draw, run, run_scenario
+from chaos.sync.run import FEED, POSTGRES, S3, draw, run, run_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from chaos.sync.outcome import Outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from chaos.sync.scenario import HAPPENINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chaos.sync.run import Outcome
+    from chaos.sync.outcome import Outcome
 
 _COUNTS = (
     *("runs", "full refreshes", "change sets", "upserts", "deletions", "deletions: unpublished"),
