@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_contensis.export.model import ChangeMark, EntryQuery, Window
 
 SIZES = "sizes"  # the aggregation that is asked for
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 13
 _MILLISECOND = timedelta(milliseconds=1)
 _KIND_CHECKS = {
     "language": ("language-clause",),
@@ -342,7 +342,7 @@ def _wrong_change_mark(query: EntryQuery, metas: Sequence[EntryMeta]) -> _Contra
 def _check_utf8(body: memoryview) -> None:
     """Raise UnicodeDecodeError unless bytes are UTF-8.
 
-    In chunks, as text can take four times the memory; malloc keeps 10 MB of smaller ones in each thread.
+    In small chunks: text can take four times the memory, and malloc would keep that.
     """
     decode = codecs.getincrementaldecoder("utf-8")().decode
     for start in range(0, len(body), _CHUNK_BYTES):

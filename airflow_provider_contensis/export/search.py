@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_provider_contensis.exceptions import APIError, InvalidResponseError, ValidationError
 from airflow_provider_contensis.export.diagnosis import add_hint, checks_of, hint
@@ -16,13 +15,15 @@ from airflow_provider_contensis.export.page import SIZES, Page, check_page, spli
 from airflow_provider_contensis.export.where import number_as_given
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_contensis.api.buffers import Body
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.api.fork import ForkSafeEvent
     from airflow_provider_contensis.export.model import EntryQuery, Window
     from airflow_provider_contensis.export.request import ReadOptions
+
+_Parsed = TypeVar("_Parsed")
 
 # Windows that are read beyond those in flight, so that no thread idles while one is written.
 _MORE_WINDOWS = 4
@@ -53,9 +54,8 @@ class WindowSearch:
         self.windows_ahead = options.max_concurrent_requests + _MORE_WINDOWS
         self._has_aggregations = True
         self._recount_sizes = cycle(_RECOUNT_SIZES)
-        # Serialize parsing so that it does not starve the request threads.
-        self._parsing = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._parser: ThreadPoolExecutor | None = None
         self._stopped: ForkSafeEvent | None = None
 
     def page(
@@ -96,10 +96,8 @@ class WindowSearch:
                     self._has_aggregations = False
                     body = self._send({**query, "pageSize": permit.page_size}, what)
                 permit.release()
-                with self._parsing:
-                    raw = split_page(body, window)
-            with self._parsing:
-                return check_page(raw, window, permit.page_size, self.query, self._project_id)
+                raw = self._parse(split_page, body, window)
+            return self._parse(check_page, raw, window, permit.page_size, self.query, self._project_id)
 
         try:
             return self._client.retrying(attempt, what=what, cancelled=stopped)
@@ -111,6 +109,11 @@ class WindowSearch:
             elif error.status_code == 429:
                 add_hint(error, "concurrency")
             raise
+
+    def _parse(self, function: Callable[..., _Parsed], *args: Any) -> _Parsed:
+        """Call a function, in one thread for all pages: malloc keeps in each thread what parsing frees."""
+        parser = self._parser
+        return function(*args) if parser is None else parser.submit(function, *args).result()
 
     def _send(self, search: dict[str, Any], what: str) -> Body:
         return self._client.search(
@@ -173,14 +176,16 @@ class WindowSearch:
     def threads(self) -> Iterator[ThreadPoolExecutor]:
         """Yield threads for searches; after a failure, do not wait for those still in flight.
 
-        There are more threads than permits, as some parse answers; but if there is one permit, there is
-        one thread, so that the order of requests can be repeated. A proof during a read shares its threads.
+        There are more threads than permits, as some wait for their answers to be parsed; but if there is one
+        permit, there is one thread, so that the order of requests can be repeated. A proof during a read
+        shares its threads.
         """
         if self._executor is not None:
             yield self._executor
             return
         number = self.windows_ahead if self.concurrency > 1 else 1
         self._executor = executor = ThreadPoolExecutor(number, thread_name_prefix="contensis")
+        self._parser = parser = ThreadPoolExecutor(1, thread_name_prefix="contensis-parse")
         self._stopped = stopped = self._client.cancellation()
         try:
             yield executor
@@ -188,5 +193,6 @@ class WindowSearch:
             # Otherwise threads that wait for a retry would keep the process from ending.
             stopped.set()
             self._stopped = None
-            self._executor = None
+            self._executor = self._parser = None
             executor.shutdown(wait=False, cancel_futures=True)
+            parser.shutdown(wait=False)
