@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORMAT_VERSION = 3  # other versions are not read
+_FORMAT_VERSION = 4  # other versions are not read
 _MAX_AGE_SECONDS = 24 * 3600
 # A checkpoint gives way before it takes the last of the disk, which the export itself needs.
 _RESERVED_BYTES = 64 << 20
@@ -131,7 +131,7 @@ class Checkpoint:
         """
         if plan is self.plan:
             return
-        self._queue = deque([plan.whole])
+        self._queue = deque(plan.windows)
         if self._pointer is None or self._pointer.is_last_attempt:
             return
         with self._or_without():
@@ -209,7 +209,7 @@ class Checkpoint:
             self._check_folder()
             self._file, self._path = _open_locked(path), path
             self.plan = self._read_plan(self._file)
-            self._queue = deque([self.plan.whole])
+            self._queue = deque(self.plan.windows)
         except (KeyError, OSError, TypeError, ValueError) as error:
             log.info("Cannot resume from the checkpoint of an earlier attempt, reading everything: %s", error)
             self._close()

@@ -277,15 +277,23 @@ class Plan:
 
     :param content_types: the definitions of those asked for, sorted by id.
     :param whole: all of it.
+    :param part: the windows that this read is about, if other workers read the rest; empty for all of it.
     """
 
     content_types: tuple[ContentType, ...]
     whole: Window
+    part: tuple[Window, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows to read."""
+        return self.part or (self.whole,)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Return the plan that `vars` of a plan, and of what it holds, made JSON of."""
-        return cls(tuple(value["content_types"]), Window.from_json(value["whole"]))
+        part = tuple(map(Window.from_json, value["part"]))
+        return cls(tuple(value["content_types"]), Window.from_json(value["whole"]), part)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from airflow_provider_contensis.export.diagnosis import hint
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_contensis.export.batch import Batch
@@ -43,7 +44,7 @@ class Proof:
         self._entries = self._windows = 0
         self._proven: list[Window] = []
         # Of windows whose times do not show that no other window holds the same entries.
-        self._undated: list[Receipt] = []
+        self.undated: list[Receipt] = []
 
     def add(self, whole: Window, receipts: Sequence[Receipt]) -> None:
         """Note what is complete.
@@ -52,20 +53,22 @@ class Proof:
         :param receipts: of all that was read of it.
         """
         self._proven.append(whole)
-        self._undated += (receipt for receipt in receipts if not receipt.is_dated)
+        self.undated += (receipt for receipt in receipts if not receipt.is_dated)
         self._entries += _found(receipts)
         self._windows += len(receipts)
 
-    def complete(self, whole: Window, total: int, receipts: list[Receipt]) -> Iterator[Batch]:
+    def complete(self, whole: Window, total: int | None, receipts: list[Receipt]) -> Iterator[Batch]:
         """Yield the entries that the read of a slice in ranges lacked, and return once it is proven complete.
 
-        :param whole: the slice.
-        :param total: number of its entries when it was cut.
+        :param whole: the slice, or the range of it that was to be read.
+        :param total: number of its entries when it was cut; None if it was read at once.
         :param receipts: of all its ranges; they grow with what is found.
         :raises IncompleteReadError: the read could not be proven complete.
         :raises ContensisError: the service could not be asked.
         """
-        if _found(receipts) < total:
+        if total is None:
+            [total] = self._search.counts([whole])
+        if _found(receipts) < total and whole.is_whole:
             # No range of times holds the entries without one.
             for batch in self._reader.read([replace(whole, undated=True)]):
                 receipts.append(Receipt.of(batch))
@@ -98,16 +101,16 @@ class Proof:
         """Return whether all that was asked for was read as one."""
         return self._proven == [whole]
 
-    def conclude(self, whole: Window) -> None:
+    def conclude(self, whole: Window | None) -> None:
         """Check what was read against the count of all of it, and that no entry came twice; log the result.
 
-        :param whole: all that was asked for.
+        :param whole: all that was asked for; None if others read the rest, and somebody adds everything up.
         :raises IncompleteReadError: there is more, or an entry is in two windows.
         :raises ContensisError: the service could not be asked.
         """
-        if not self.covers(whole):
+        if whole is not None and not self.covers(whole):
             self._check_sum(whole)
-        _check_distinct(self._undated)
+        check_distinct([receipt.keys for receipt in self.undated])
         log.info(
             "Proof: %s distinct (sys.id, sys.language) in %s, as many as the service counts",
             f"{self._entries:,}",
@@ -156,13 +159,14 @@ def _found(receipts: Sequence[Receipt]) -> int:
     return sum(len(receipt.keys) for receipt in receipts)
 
 
-def _check_distinct(receipts: Sequence[Receipt]) -> None:
+def check_distinct(keys: Sequence[array[int]]) -> None:
     """Refuse an entry that is in two windows, which hidden created times cannot rule out.
 
+    :param keys: the identity keys of the entries of each window.
     :raises IncompleteReadError: with both figures.
     """
-    found = sum(len(receipt.keys) for receipt in receipts)
-    distinct = len(set().union(*(receipt.keys for receipt in receipts)))
+    found = sum(map(len, keys))
+    distinct = len(set().union(*keys))
     if distinct < found:
         raise IncompleteReadError(
             f"Of {count(found, 'entry', 'entries')}, only {distinct:,} are distinct: the service, or a cache "

@@ -58,15 +58,20 @@ class WindowReader:
         self._on_progress = on_progress
 
     def read(
-        self, windows: Sequence[Window], *, on_cut: Callable[[Cut], None] = lambda _: None
+        self,
+        windows: Sequence[Window],
+        *,
+        on_cut: Callable[[Cut], None] = lambda _: None,
+        are_parts: bool = False,
     ) -> Iterator[Batch]:
         """Yield the entries of windows, in order and each window complete.
 
         :param on_cut: called with the windows that take the place of one too large, when its turn comes.
+        :param are_parts: whether they were cut from a larger window, whose count does not prove each.
         :raises IncompleteReadError: a page did not hold what the service said it would.
         :raises ContensisError: a page could not be read.
         """
-        queue = deque(_Slot(window) for window in windows)
+        queue = deque(_Slot(window, are_parts) for window in windows)
         process = os.getpid()
         with self._search.threads() as executor:
             while queue:

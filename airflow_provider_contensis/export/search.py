@@ -79,7 +79,7 @@ class WindowSearch:
         query: dict[str, Any] = {
             "where": window.where,
             # Without an order the service sorts by relevance, anew for each request.
-            "orderBy": [{direction: order_by}, {direction: "sys.id"}],
+            "orderBy": [{direction: field} for field in dict.fromkeys((order_by, "sys.id"))],
             "pageIndex": 0,
         }
 

@@ -19,12 +19,17 @@ from airflow_provider_contensis.export.where import typed_query
 from airflow_provider_contensis.utils.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from array import array
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.export.batch import Batch
     from airflow_provider_contensis.export.checkpoint import Checkpoint
     from airflow_provider_contensis.export.model import Cut, EntryQuery, Kinds, Plan, Window
+
+    # Content types, languages, and whether it is about entries without a created time.
+    _Stretch = tuple[Kinds, bool]
+    _Cuts = dict[_Stretch, tuple[Window, int | None]]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,8 @@ class EntrySource:
         # The greatest change mark read; if nothing is read, the next export begins where this one did.
         self.watermark = query.changed_from
         self.entries = 0
+        # Identity keys of entries whose times do not show that no other window holds them.
+        self.undated: list[array[int]] = []
         self._has_begun = False
         self._known_types: set[str | None] = set()
 
@@ -62,7 +69,8 @@ class EntrySource:
     def read(self, plan: Plan, checkpoint: Checkpoint | None = None) -> Iterator[Batch]:
         """Yield the entries of a plan in order, each batch of one slice, each slice proven complete.
 
-        Entries that the proof of a slice finds missing come last of it.
+        Entries that the proof of a slice finds missing come last of it. If the plan is about a part, each of
+        its windows is proven on its own.
 
         :param checkpoint: replays what an earlier attempt has read, and keeps the rest.
         :raises IncompleteReadError: the read could not be proven complete.
@@ -72,25 +80,28 @@ class EntrySource:
         self._known_types.update(plan.whole.content_type_ids)
         resumed = checkpoint is not None and checkpoint.plan is not None
         proof = Proof(self._search, self._reader, plan_is_old=resumed)
-        cut_slices: dict[Kinds, tuple[Window, int]] = {}
+        # Ranges that are read at once are counted, too: nothing else counts the range of a part.
+        cuts: _Cuts = {_stretch(window): (window, None) for window in plan.windows if not window.is_whole}
 
         def on_cut(cut: Cut) -> None:
             self._begin(cut.total)
-            if cut.window.is_whole and cut.window.is_slice:
-                cut_slices[cut.window.kinds] = cut.window, cut.total
+            window = cut.window
+            if window.is_slice and (window.is_whole or window in plan.part):
+                cuts[_stretch(window)] = window, cut.total
 
-        yield from self._proven(self._batches(plan, checkpoint, on_cut), cut_slices, proof)
-        if not proof.covers(plan.whole):
+        yield from self._proven(self._batches(plan, checkpoint, on_cut), cuts, proof)
+        if not plan.part and not proof.covers(plan.whole):
             others = self._planner.unlisted(plan)
-            yield from self._proven(self._reader.read(others, on_cut=on_cut), cut_slices, proof)
-        proof.conclude(plan.whole)
+            yield from self._proven(self._reader.read(others, on_cut=on_cut), cuts, proof)
+        proof.conclude(None if plan.part else plan.whole)
+        self.undated = [receipt.keys for receipt in proof.undated]
 
     def _batches(
         self, plan: Plan, checkpoint: Checkpoint | None, on_cut: Callable[[Cut], None]
     ) -> Iterator[Batch]:
         """Yield windows as they are read."""
         if checkpoint is None:
-            yield from self._reader.read([plan.whole], on_cut=on_cut)
+            yield from self._reader.read(plan.windows, on_cut=on_cut, are_parts=bool(plan.part))
             return
         for batch in checkpoint.replay(on_cut):
             self._progress.add(len(batch.entries))
@@ -100,25 +111,23 @@ class EntrySource:
             checkpoint.cut(cut)
             on_cut(cut)
 
-        for batch in self._reader.read(checkpoint.remaining, on_cut=keep_cut):
+        for batch in self._reader.read(checkpoint.remaining, on_cut=keep_cut, are_parts=bool(plan.part)):
             checkpoint.add(batch)
             yield batch
 
-    def _proven(
-        self, batches: Iterator[Batch], cut_slices: Mapping[Kinds, tuple[Window, int]], proof: Proof
-    ) -> Iterator[Batch]:
-        """Yield windows slice by slice, and prove each slice that was cut.
+    def _proven(self, batches: Iterator[Batch], cuts: _Cuts, proof: Proof) -> Iterator[Batch]:
+        """Yield windows slice by slice, and prove each slice that was cut, and each range of one.
 
-        :param cut_slices: those slices, and how many entries they had when they were cut.
+        :param cuts: those slices and ranges, and how many entries they had when they were cut.
         """
-        for kinds, group in groupby(batches, key=lambda batch: batch.window.kinds):
+        for stretch, group in groupby(batches, key=lambda batch: _stretch(batch.window)):
             receipts: list[Receipt] = []
             for batch in group:
                 self._begin(len(batch.entries))
                 receipts.append(Receipt.of(batch))
                 yield from map(self._counted, [batch] if batch.window.is_slice else by_slice(batch))
-            if kinds in cut_slices:
-                yield from map(self._counted, proof.complete(*cut_slices[kinds], receipts))
+            if stretch in cuts:
+                yield from map(self._counted, proof.complete(*cuts[stretch], receipts))
             else:
                 proof.add(batch.window, receipts)
 
@@ -139,3 +148,8 @@ class EntrySource:
         marks = [self.watermark, *(meta.changed for meta in batch.metas)]
         self.watermark = max(filter(None, marks), key=sort_key, default=None)
         return batch
+
+
+def _stretch(window: Window) -> _Stretch:
+    """Return what the windows that are proven together have in common."""
+    return window.kinds, window.undated
