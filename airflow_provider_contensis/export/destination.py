@@ -135,14 +135,22 @@ class Destination:
         """Whether it is on this machine."""
         return "://" not in self.url
 
+    @property
+    def suffix(self) -> str:
+        """The suffix of its files, compression included."""
+        return f".{self.file_format}{_COMPRESSION_SUFFIXES[self.compression] if self.compression else ''}"
+
     def name_for(self, content_type_id: str) -> str:
-        """Return the name of a content type's file; no id can lead out of the folder."""
-        name = quote(content_type_id, safe="", errors="surrogatepass")
-        if name[:1] in {"", ".", "_"}:  # reserved for hidden files and the manifest
-            name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
-        return (
-            f"{name}.{self.file_format}{_COMPRESSION_SUFFIXES[self.compression] if self.compression else ''}"
-        )
+        """Return the name of a content type's file."""
+        return f"{safe_name(content_type_id)}{self.suffix}"
+
+
+def safe_name(content_type_id: str) -> str:
+    """Return the name of a content type's file or folder; no id can lead out of where it is."""
+    name = quote(content_type_id, safe="", errors="surrogatepass")
+    if name[:1] in {"", ".", "_"}:  # reserved for hidden files and the manifest
+        name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
+    return name
 
 
 def path_text(destination: Any) -> Any:

@@ -126,6 +126,27 @@ class Manifest(ExportSummary):
     content_types: dict[str, ContentTypeSummary]
 
 
+class SharedExportSummary(ExportSummary):
+    """What an export by several workers returns, small enough for an XCom.
+
+    `plan` is the folder of its files within `destination`; `parts` is how many tasks have read it.
+    """
+
+    plan: str
+    parts: int
+
+
+class PartSummary(TypedDict):
+    """What a task that reads one part of an export returns."""
+
+    destination: str
+    plan: str
+    part: int
+    entries: int
+    requests: int
+    seconds: float
+
+
 class ContentTypesSummary(TypedDict):
     """What an export of content types returns."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
-from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names
+from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names, plan_name
 from airflow_provider_contensis.export.sinks.output import open_output
 from airflow_provider_contensis.export.storage.base import write_whole
 
@@ -83,7 +83,9 @@ class FolderSink:
             pending.finish()
             with storage.exclusive(self._root, owner=self._owner):
                 current = storage.read(path)
-                older = file_names(current) | file_names(storage.read(retired))
+                earlier = [current, storage.read(retired)]
+                older = set().union(*map(file_names, earlier))
+                older |= {f"{name}/" for name in map(plan_name, earlier) if name}
                 if current is not None:
                     # It still names the files to remove, if this export does not come to its end.
                     write_whole(storage, retired, current, owner=self._owner)

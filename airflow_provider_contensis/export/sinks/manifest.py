@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_contensis import __version__
+from airflow_provider_contensis.export.shared_plan import is_plan_name
 from airflow_provider_contensis.utils.json import loads_json
 
 if TYPE_CHECKING:
@@ -62,3 +63,12 @@ def file_names(content: bytes | None) -> set[str]:
     return {
         name for name in names if isinstance(name, str) and "/" not in name and name[:1] not in {"", ".", "_"}
     }
+
+
+def plan_name(content: bytes | None) -> str | None:
+    """Return the plan whose parts are the export of a manifest; None if one task wrote it."""
+    try:
+        name = loads_json(content or b"")["plan"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return name if isinstance(name, str) and is_plan_name(name) else None
