@@ -21,6 +21,7 @@ from airflow_provider_contensis.get_provider_info import get_provider_info
 from airflow_provider_contensis.hooks import contensis
 from airflow_provider_contensis.operators import assets, changes, content_types, entries
 from airflow_provider_contensis.sensors import entries as sensors
+from airflow_provider_contensis.task_groups import entries as task_groups
 from airflow_provider_contensis.transfers import contensis_to_postgres
 from airflow_provider_contensis.triggers import entries as triggers
 
@@ -38,6 +39,7 @@ PUBLIC_MODULES: tuple[ModuleType, ...] = (
     contensis_to_postgres,
     entries,
     sensors,
+    task_groups,
     triggers,
     lineage,
     exceptions,
@@ -45,6 +47,8 @@ PUBLIC_MODULES: tuple[ModuleType, ...] = (
 )
 RESULTS = (
     "ExportSummary",
+    "SharedExportSummary",
+    "PartSummary",
     "ChangesSummary",
     "ContentTypeChanges",
     "PostgresSummary",

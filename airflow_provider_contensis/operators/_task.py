@@ -223,34 +223,40 @@ class TaskStatePointer:
 
     :param store: the context's `task_state_store`.
     :param is_last_attempt: whether no other attempt will follow this one.
+    :param of: what the checkpoint is about, if the task instance does not tell: the store knows mapped tasks
+        by their number, and another run of the plan may give it to something else.
     """
 
-    def __init__(self, store: Any, *, is_last_attempt: bool) -> None:
+    def __init__(self, store: Any, *, is_last_attempt: bool, of: str = "") -> None:
         self._store = store
+        self._key = f"{_CHECKPOINT_KEY}.{of}" if of else _CHECKPOINT_KEY
         self.is_last_attempt = is_last_attempt
 
     def load(self) -> Any:
         """Return what an earlier attempt saved; None if there is nothing."""
-        saved = self._store.get(_CHECKPOINT_KEY)
+        saved = self._store.get(self._key)
         return saved if isinstance(saved, dict) else None
 
     def save(self, pointer: dict[str, str]) -> None:
         """Save where the checkpoint is."""
-        self._store.set(_CHECKPOINT_KEY, pointer)
+        self._store.set(self._key, pointer)
 
     def clear(self) -> None:
         """Forget what was saved."""
-        self._store.delete(_CHECKPOINT_KEY)
+        self._store.delete(self._key)
 
 
-def checkpoint_pointer(context: Context) -> TaskStatePointer | None:
-    """Return where a task's attempts find the checkpoint; None if Airflow has no place for that."""
+def checkpoint_pointer(context: Context, of: str = "") -> TaskStatePointer | None:
+    """Return where a task's attempts find the checkpoint; None if Airflow has no place for that.
+
+    :param of: as in `TaskStatePointer`.
+    """
     store, ti = from_context(context, "task_state_store"), from_context(context, "ti")
     if store is None:
         return None
     attempts = getattr(ti, "try_number", 1), getattr(ti, "max_tries", 0)
     another_follows = all(isinstance(number, int) for number in attempts) and attempts[0] <= attempts[1]
-    return TaskStatePointer(store, is_last_attempt=not another_follows)
+    return TaskStatePointer(store, is_last_attempt=not another_follows, of=of)
 
 
 def storage_for(url: str, conn_id: object) -> tuple[FolderStorage, str]:

@@ -141,6 +141,7 @@ def test_shown_example_is_the_file_that_tests_run(block: Block) -> None:
         "assets_operator",
         "changes_operator",
         "onwards",
+        "parts_group",
         "postgres_operator",
         "sensor",
         "triggers",

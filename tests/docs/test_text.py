@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from airflow_provider_contensis.operators.assets import ContensisExportAssetsOpe
 from airflow_provider_contensis.operators.changes import ContensisExportChangesOperator
 from airflow_provider_contensis.operators.content_types import ContensisExportContentTypesOperator
 from airflow_provider_contensis.operators.entries import ContensisExportEntriesOperator
+from airflow_provider_contensis.task_groups.entries import ContensisExportEntriesTaskGroup
 from airflow_provider_contensis.transfers.contensis_to_postgres import ContensisToPostgresOperator
 from tests.docs.pages import BLOCKS, DOCS, PAGES, README, ROOT, prose, rows, section
 
@@ -139,6 +141,14 @@ def test_argument_of_copy_is_documented(argument: str) -> None:
 @pytest.mark.parametrize("argument", ContensisExportAssetsOperator.template_fields)
 def test_argument_of_assets_export_is_documented(argument: str) -> None:
     assert f"`{argument}`" in section(ASSETS, "Arguments")
+
+
+def test_arguments_of_the_task_group_are_documented() -> None:
+    parameters = inspect.signature(ContensisExportEntriesTaskGroup.__init__).parameters
+    own = section(DOCS / "large-exports.md", "Arguments")
+    documented = " ".join(cells[0] for cells in rows(own + EXPORTING.read_text(), "argument"))
+    for name in parameters.keys() - {"self", "kwargs"}:
+        assert f"`{name}`" in documented, name
 
 
 @pytest.mark.parametrize("argument", ContensisExportContentTypesOperator.template_fields)
