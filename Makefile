@@ -51,7 +51,7 @@ chaos-sync: $(VENV)/.dev ## Follow a service through random histories (make chao
 test-ui: chromium $(VENV)/.ui ## Drive the connection form, the Test button and a DAG run in a browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/ui
 
-test-cluster: $(VENV)/.cluster ## Publish in front of a real cluster: Celery, PostgreSQL, two workers (PUBLISHES=20 for more)
+test-cluster: $(VENV)/.cluster ## Publish, and share an export, in a real cluster: Celery, PostgreSQL, workers (PUBLISHES=20 for more)
 	PUBLISHES=$(PUBLISHES) $(BIN)/python -m pytest tests/cluster
 
 chromium:

@@ -27,22 +27,53 @@ COPY_TASK = """
 
     ContensisToPostgresOperator(task_id="copy", schema="contensis", skip_if_unchanged=True)
 """
+
+
+def worker_command(name: str) -> tuple[str, ...]:
+    return ("celery", "worker", "--skip-serve-logs", "-c", "1", "-H", f"{name}@%h", "--pid", f"{name}.pid")
+
+
+PARTS_DAG = """
+import os
+from datetime import datetime, timedelta, timezone
+
+from airflow.sdk import DAG
+
+from airflow_provider_contensis.task_groups.entries import ContensisExportEntriesTaskGroup
+
+with DAG("parts", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+    ContensisExportEntriesTaskGroup(
+        "export",
+        destination=os.environ["CONTENSIS_EXPORT_FOLDER"] + "/parts/",
+        contensis_conn_id="contensis_large",
+        parts=8,
+        page_size=50,
+        max_concurrent_requests=1,
+        default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+    )
+"""
 WORKERS = ("worker1", "worker2")
+# Only for the export that many workers share.
+MORE_WORKERS = ("worker3", "worker4")
 COMPONENTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
-    **{
-        name: ("celery", "worker", "--skip-serve-logs", "-c", "1", "-H", f"{name}@%h", "--pid", f"{name}.pid")
-        for name in WORKERS
-    },
+    **{name: worker_command(name) for name in WORKERS},
 }
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(catalogue_of({"film": 200, "person": 100})) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def large() -> Iterator[Sandbox]:
+    """Another environment, slow and with more entries."""
+    with Sandbox(catalogue_of({"film": 5_000, "person": 1_000}), latency=0.3) as sandbox:
         yield sandbox
 
 
@@ -70,6 +101,7 @@ def copy(databases: Path) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def airflow(
     sandbox: Sandbox,
+    large: Sandbox,
     folder: Path,
     databases: Path,
     copy: Postgres,
@@ -85,17 +117,22 @@ def airflow(
         postgres.database(databases) as database,
         Deployment(
             home,
-            dags={"react.py": quick + COPY_TASK},
+            dags={"react.py": quick + COPY_TASK, "parts.py": PARTS_DAG},
             connection=sandbox.connection_json,
             components=COMPONENTS,
             environment={
+                "AIRFLOW_CONN_CONTENSIS_LARGE": large.connection_json,
                 "AIRFLOW_CONN_POSTGRES_DEFAULT": copy.connection_json,
                 "AIRFLOW__CELERY__BROKER_URL": f"{broker.connection_url}/0",
                 "AIRFLOW__CELERY__RESULT_BACKEND": f"{broker.connection_url}/1",
                 "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+                "AIRFLOW__CORE__PARALLELISM": "8",
                 "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url.replace(":", "+psycopg2:", 1),
                 "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+                # The tasks of a killed worker are retried after that many seconds.
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
                 # A killed triggerer's triggers go to another one after that many seconds.
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",

@@ -103,8 +103,13 @@ class Deployment:
         _end(self._processes.values())
         self._processes.clear()
 
-    def start(self, component: str) -> None:
-        """Start a component."""
+    def start(self, component: str, command: Sequence[str] = ()) -> None:
+        """Start a component.
+
+        :param command: of one that is new.
+        """
+        if command:
+            self._components = {**self._components, component: command}
         self._processes[component] = self._airflow(*self._components[component], name=component)
 
     def kill(self, component: str) -> None:
@@ -136,6 +141,11 @@ class Deployment:
         """Return the runs of a DAG, the oldest first."""
         found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
         return sorted(found, key=lambda run: run["run_after"])
+
+    def task_instances(self, dag_id: str, task_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a task in all runs of its DAG."""
+        found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances?limit=100")
+        return [each for each in found["task_instances"] if each["task_id"] == task_id]
 
     def asset_events(self) -> list[dict[str, Any]]:
         """Return the events of all assets, the oldest first."""
