@@ -36,6 +36,24 @@ def screenshots() -> Path:
     return folder
 
 
+PARTS_DAG = """
+import os
+
+from airflow.sdk import DAG
+
+from airflow_provider_contensis.task_groups.entries import ContensisExportEntriesTaskGroup
+
+with DAG("parts", schedule=None):
+    ContensisExportEntriesTaskGroup(
+        "export",
+        destination=os.environ["CONTENSIS_EXPORT_FOLDER"] + "/parts/",
+        contensis_conn_id="watched",
+        parts=3,
+        page_size=5,
+    )
+"""
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
@@ -71,6 +89,7 @@ def airflow(
         dags={
             "export_entries.py": export.replace('schedule="@daily"', "schedule=None"),
             "react_to_publish.py": react,
+            "parts.py": PARTS_DAG,
         },
         environment={
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
