@@ -65,7 +65,7 @@ IN_ORDER = "airflow_provider_contensis.export.read.in_order"
 
 @pytest.mark.slow
 def test_exports_under_random_faults_and_edits_keep_promises() -> None:
-    outcomes = [run(seed) for seed in range(1, 25)]
+    outcomes = [run(seed) for seed in range(1, 61)]
     assert [(outcome.seed, outcome.violations) for outcome in outcomes if outcome.violations] == []
     assert sum(outcome.faults.total() for outcome in outcomes) > 40
     assert sum(outcome.edits.total() for outcome in outcomes) > 40
