@@ -117,9 +117,6 @@ class ContensisPlanPartsOperator(_PartsOperator):
         arguments: Any = arguments_of(self, REQUEST_ARGUMENTS, skip_templates=skip_templates)
         if skip_templates:
             arguments.setdefault("destination", "template/")
-            if "api" not in arguments:
-                for name in ("link_depth", "field_link_depths"):
-                    arguments.pop(name, None)  # whether the API fits is not known yet
         return PartsRequest.from_arguments(**arguments)
 
 

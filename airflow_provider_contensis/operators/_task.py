@@ -67,9 +67,13 @@ def arguments_of(operator: BaseOperator, names: Iterable[str], *, skip_templates
     :param skip_templates: leave out what has a template, whose value is only known when the task runs.
     """
     arguments = {name: getattr(operator, name) for name in names}
-    if skip_templates:
-        return {name: value for name, value in arguments.items() if not is_template(value)}
-    return arguments
+    if not skip_templates:
+        return arguments
+    known = {name: value for name, value in arguments.items() if not is_template(value)}
+    if "api" not in known:
+        for name in ("link_depth", "field_link_depths"):
+            known.pop(name, None)  # whether the API fits is not known yet
+    return known
 
 
 def is_unmapped(operator: BaseOperator) -> bool:

@@ -212,7 +212,4 @@ class ContensisExportEntriesOperator(ReportsLineage, BaseOperator):
         if skip_templates:
             arguments.setdefault("destination", "template.jsonl")
             arguments.setdefault("file_format", "jsonl")  # the destination need not tell it
-            if "api" not in arguments:
-                for name in ("link_depth", "field_link_depths"):
-                    arguments.pop(name, None)  # whether the API fits is not known yet
         return ExportRequest.from_arguments(**arguments)
