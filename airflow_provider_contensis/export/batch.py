@@ -41,6 +41,11 @@ class Batch(NamedTuple):
         """Return the batch of entries and their metadata."""
         return cls(window, entries, metas, identity_keys(metas))
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its entries in bytes."""
+        return sum(memoryview(entry).nbytes for entry in self.entries)
+
     def extended(self, other: Batch) -> Batch:
         """Return the batch with the entries of another one behind its own."""
         return Batch(

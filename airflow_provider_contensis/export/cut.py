@@ -32,6 +32,7 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # The last page of a window is rarely full, so small pages come several to a window.
 _WINDOW_ENTRIES = 1_000
+_WINDOW_BYTES = 3 << 20  # more windows than requests in flight are in memory
 _MAX_PAGES = 10
 
 
@@ -54,7 +55,7 @@ def cut_by_kind(window: Window, page: Page, query: EntryQuery) -> list[Window]:
     else:
         weights = [sizes.get(kind.lower(), 0) for kind in kinds]
     windows = []
-    for start, end in _bundles(weights, page.size * pages_per_window(page.size)):
+    for start, end in _bundles(weights, page.size * pages_per_window(page)):
         expected = None if page.sizes is None else int(sum(weights[start:end]))
         bundle = kinds[start:end]
         windows.append(
@@ -80,19 +81,23 @@ def _bundles(weights: Sequence[float], most: int) -> list[tuple[int, int]]:
     return [*bundles, (start, len(weights))]
 
 
-def pages_per_window(page_size: int) -> int:
-    """Return how many pages, one after the other, a window may fill."""
-    return max(1, min(_MAX_PAGES, _WINDOW_ENTRIES // page_size))
+def pages_per_window(page: Page) -> int:
+    """Return how many pages, one after the other, a window may fill.
+
+    :param page: a full page of it.
+    """
+    return max(1, min(_MAX_PAGES, _WINDOW_ENTRIES // page.size, _WINDOW_BYTES // (page.batch.nbytes or 1)))
 
 
-def cut_to_pages(window: Window, measure: Measure, *, page_size: int, concurrency: int) -> list[Window]:
+def cut_to_pages(window: Window, measure: Measure, page: Page, *, concurrency: int) -> list[Window]:
     """Return windows of about a page each, or several small pages; as `cut`.
 
+    :param page: a full page of the window.
     :param concurrency: windows that are read at once.
     """
-    pages = min(pages_per_window(page_size), max(1, measure.total // page_size // (4 * concurrency)))
+    pages = min(pages_per_window(page), max(1, measure.total // page.size // (4 * concurrency)))
     # Entries cluster in time, hence the margin. A page also holds the last entry of the page before it.
-    aim = pages * (page_size - 1) if pages > 1 else page_size - int(sqrt(page_size))
+    aim = pages * (page.size - 1) if pages > 1 else page.size - int(sqrt(page.size))
     return cut(window, measure, aim=max(1, aim), at_once=concurrency)
 
 

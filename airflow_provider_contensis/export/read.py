@@ -102,7 +102,7 @@ class WindowReader:
         search = self._search
         page = search.confirmed(window)
         follow = _follow_from(page)
-        longest = page.size if follow is None else 2 * page.size * pages_per_window(page.size)
+        longest = page.size if follow is None else 2 * page.size * pages_per_window(page)
         if page.total > longest or page.total >= MAX_COUNT:
             return self._cut(window, page, keep_page=True)
         first, batch = page, page.batch
@@ -172,7 +172,7 @@ class WindowReader:
             parts = [rest]
         else:
             measure = Measure(total, begin, self._search.last(rest).first_created)
-            parts = cut_to_pages(rest, measure, page_size=page.size, concurrency=self._search.concurrency)
+            parts = cut_to_pages(rest, measure, page, concurrency=self._search.concurrency)
         return Cut(window, page.total, (*([first.window] if first else []), *parts), first)
 
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_contensis.export.model import EntryQuery
 from airflow_provider_contensis.export.pipeline import export_entries
-from airflow_provider_contensis.export.request import ExportRequest
-from airflow_provider_contensis.sandbox import Sandbox
+from airflow_provider_contensis.export.request import ExportRequest, ReadOptions
+from airflow_provider_contensis.export.source import EntrySource
+from airflow_provider_contensis.sandbox import Sandbox, synthetic_catalogue
 from tests.catalogues import catalogue_of, log_normal_sizes
 
 if TYPE_CHECKING:
@@ -67,3 +69,12 @@ def test_requests_are_as_few_as_the_content_needs(
     sizes, languages, arguments, with_aggregations, without = SHAPES[shape]
     requests = count_requests(sizes, languages, aggregations=aggregations, **arguments)
     assert requests == (with_aggregations if aggregations else without)
+
+
+def test_large_entries_are_read_in_windows_of_a_page(make_client: Callable[..., ContensisClient]) -> None:
+    options = ReadOptions(page_size=20, max_concurrent_requests=4)
+    with Sandbox(synthetic_catalogue(200, body_bytes=60_000)) as sandbox:
+        source = EntrySource(make_client(sandbox), sandbox.project_id, EntryQuery(), options)
+        sizes = [len(batch.entries) for batch in source.read(source.plan())]
+    assert sum(sizes) == 200
+    assert max(sizes) <= 2 * 20  # of small entries, ten pages are one window

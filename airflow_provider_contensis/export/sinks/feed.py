@@ -235,9 +235,9 @@ class FeedSink:
             self._place.storage,
             f"{self._folder}{self._path(operation, content_type_id)}",
             owner=self._place.owner,
+            thread=self._thread,
             compression=self._destination(operation).compression,
             make_writer=lambda sink: self._writer(operation, content_type_id, sink),
-            thread=self._thread,
         )
         self._open = operation, content_type_id, output
         return output

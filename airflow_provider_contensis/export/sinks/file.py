@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_contensis.export.sinks.output import open_output
+from airflow_provider_contensis.export.sinks.output import open_output, writer_thread
 
 if TYPE_CHECKING:
     from airflow_provider_contensis.export.batch import Batch
@@ -22,7 +22,10 @@ class FileSink:
         self, request: ExportRequest, plan: Plan, storage: Storage, root: str, *, owner: str
     ) -> None:
         self._url = request.destination.url
-        self._output = open_output(request, plan.content_types, storage, root, owner=owner)
+        self._thread = writer_thread()
+        self._output = open_output(
+            request, plan.content_types, storage, root, owner=owner, thread=self._thread
+        )
 
     @property
     def files(self) -> dict[str | None, WrittenFile]:
@@ -44,3 +47,4 @@ class FileSink:
     def abort(self) -> None:
         """Remove what was not committed; never raises."""
         self._output.discard()
+        self._thread.shutdown()

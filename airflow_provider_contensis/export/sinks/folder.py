@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST
 from airflow_provider_contensis.export.sinks.manifest import dump_manifest, file_names, plan_name
-from airflow_provider_contensis.export.sinks.output import open_output
+from airflow_provider_contensis.export.sinks.output import open_output, writer_thread
 from airflow_provider_contensis.export.storage.base import write_whole
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class FolderSink:
         self._storage = storage
         self._root = root
         self._owner = owner
+        self._thread = writer_thread()
         self._outputs: dict[str, OutputFile] = {}
         self._open: OutputFile | None = None
         if self._content_types:
@@ -110,6 +111,7 @@ class FolderSink:
         """Remove what was not committed; never raises."""
         for output in self._outputs.values():
             output.discard()
+        self._thread.shutdown()
 
     def _switch_to(self, content_type_id: str) -> OutputFile:
         """Return the output of a content type; only one is open at a time."""
@@ -122,6 +124,7 @@ class FolderSink:
                 self._storage,
                 f"{self._root}{self._request.destination.name_for(content_type_id)}",
                 owner=self._owner,
+                thread=self._thread,
             )
         output = self._outputs[content_type_id]
         if output is not self._open:

@@ -11,7 +11,7 @@ from airflow_provider_contensis.exceptions import DestinationError, ExportError
 from airflow_provider_contensis.export.destination import MANIFEST, RETIRED_MANIFEST, safe_name
 from airflow_provider_contensis.export.shared_plan import SharedPlan, is_plan_name
 from airflow_provider_contensis.export.sinks.manifest import file_names, plan_name
-from airflow_provider_contensis.export.sinks.output import OutputFile, open_output
+from airflow_provider_contensis.export.sinks.output import OutputFile, open_output, writer_thread
 from airflow_provider_contensis.export.storage.base import write_whole
 from airflow_provider_contensis.utils.json import loads_json
 
@@ -198,6 +198,7 @@ class PartSink:
             str(each["id"]): each for each in plan.plan.content_types
         }
         self._open: tuple[str, OutputFile] | None = None
+        self._thread = writer_thread()
         self.files: list[FileSummary] = []
 
     def write(self, batch: Batch) -> None:
@@ -214,6 +215,7 @@ class PartSink:
                 self._folder.storage,
                 f"{self._folder.root}{self._path(content_type_id)}",
                 owner=self._folder.owner,
+                thread=self._thread,
             )
             self._open = content_type_id, output
         self._open[1].write(batch.entries, batch.metas)
@@ -243,6 +245,7 @@ class PartSink:
         """Remove the open file; never raises."""
         if self._open is not None:
             self._open[1].discard()
+        self._thread.shutdown()
 
     def _path(self, content_type_id: str) -> str:
         """Return a file's path in the destination."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_contensis.export.formats.base import FormatOptions
 from airflow_provider_contensis.export.formats.csv import CsvWriter
-from airflow_provider_contensis.export.sinks.output import OutputFile
+from airflow_provider_contensis.export.sinks.output import OutputFile, writer_thread
 from airflow_provider_contensis.export.storage.local import LocalStorage
 from tests.export.formats.every_type import ENTRIES, EVERY_TYPE, metas, raws
 
@@ -27,7 +27,12 @@ def test_finished_file_keeps_no_columns_in_memory(tmp_path: Path) -> None:
         return writer
 
     file = OutputFile(
-        LocalStorage(), f"{tmp_path}/films.csv.gz", owner="task", compression="gzip", make_writer=make_writer
+        LocalStorage(),
+        f"{tmp_path}/films.csv.gz",
+        owner="task",
+        thread=writer_thread(),
+        compression="gzip",
+        make_writer=make_writer,
     )
     file.write(raws(ENTRIES), metas(ENTRIES))
     file.finish()

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_contensis.exceptions import DestinationError
 from airflow_provider_contensis.export.formats.json import JsonLinesWriter
-from airflow_provider_contensis.export.sinks.output import OutputFile
+from airflow_provider_contensis.export.sinks.output import OutputFile, writer_thread
 from airflow_provider_contensis.export.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 def begin(path: Path, *, compression: Compression | None = None, owner: str = "task") -> OutputFile:
     return OutputFile(
-        LocalStorage(), str(path), owner=owner, compression=compression, make_writer=JsonLinesWriter
+        LocalStorage(),
+        str(path),
+        owner=owner,
+        thread=writer_thread(),
+        compression=compression,
+        make_writer=JsonLinesWriter,
     )
 
 
