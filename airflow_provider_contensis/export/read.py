@@ -19,6 +19,7 @@ from airflow_provider_contensis.exceptions import ContensisError
 from airflow_provider_contensis.export.cut import cut_by_kind, cut_to_pages, pages_per_window
 from airflow_provider_contensis.export.model import MAX_COUNT, Cut, Measure
 from airflow_provider_contensis.export.order import in_order
+from airflow_provider_contensis.export.pace import Pace
 from airflow_provider_contensis.export.times import as_datetime, query_millisecond
 from airflow_provider_contensis.utils.text import count
 
@@ -73,12 +74,17 @@ class WindowReader:
         """
         queue = deque(_Slot(window, are_parts) for window in windows)
         process = os.getpid()
+        pace = Pace(self._search.windows_ahead)
         with self._search.threads() as executor:
             while queue:
                 if os.getpid() != process:
                     raise ContensisError("A read cannot continue in a forked process: begin it there.")
-                for slot in islice(queue, self._search.windows_ahead):
-                    slot.reading = slot.reading or executor.submit(self._read, slot.window, slot.is_part)
+                # With one request at a time, the order of requests can be repeated.
+                ahead = pace.windows if self._search.concurrency > 1 else self._search.windows_ahead
+                for slot in islice(queue, ahead):
+                    slot.reading = slot.reading or executor.submit(
+                        pace.read, self._read, slot.window, slot.is_part
+                    )
                 reading = queue[0].reading
                 if reading is None or not wait([reading], timeout=_TICK_SECONDS).done:
                     self._on_progress(0)
@@ -92,7 +98,8 @@ class WindowReader:
                     queue.extendleft(_Slot(part, is_part=True) for part in reversed(parts))
                 if batch is not None:
                     self._on_progress(len(batch.entries))
-                    yield batch
+                    with pace.writing():
+                        yield batch
 
     def _read(self, window: Window, is_part: bool) -> Batch | Cut:
         """Return the entries of a window, or the smaller windows to read instead.

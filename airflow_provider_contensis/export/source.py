@@ -6,6 +6,7 @@ import logging
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from airflow_provider_contensis.exceptions import IncompleteReadError
 from airflow_provider_contensis.export.batch import Receipt
 from airflow_provider_contensis.export.order import by_slice
 from airflow_provider_contensis.export.plan import Planner
@@ -21,6 +22,7 @@ from airflow_provider_contensis.utils.text import count
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from airflow_provider_contensis.api.client import ContensisClient
     from airflow_provider_contensis.export.batch import Batch
@@ -82,18 +84,32 @@ class EntrySource:
         proof = Proof(self._search, self._reader, plan_is_old=resumed)
         # Ranges that are read at once are counted, too: nothing else counts the range of a part.
         cuts: _Cuts = {_stretch(window): (window, None) for window in plan.windows if not window.is_whole}
+        with self._search.threads() as executor:
+            unlisted: list[Future[list[Window]]] = []
 
-        def on_cut(cut: Cut) -> None:
-            self._begin(cut.total)
-            window = cut.window
-            if window.is_slice and (window.is_whole or window in plan.part):
-                cuts[_stretch(window)] = window, cut.total
+            def on_cut(cut: Cut) -> None:
+                self._begin(cut.total)
+                window = cut.window
+                if not (unlisted or plan.part):
+                    # Asked beside the pages, so that nothing waits for the answer.
+                    unlisted.append(executor.submit(self._planner.unlisted, plan))
+                if window.is_slice and (window.is_whole or window in plan.part):
+                    cuts[_stretch(window)] = window, cut.total
 
-        yield from self._proven(self._batches(plan, checkpoint, on_cut), cuts, proof)
-        if not plan.part and not proof.covers(plan.whole):
-            others = self._planner.unlisted(plan)
-            yield from self._proven(self._reader.read(others, on_cut=on_cut), cuts, proof)
-        proof.conclude(None if plan.part else plan.whole)
+            yield from self._proven(self._batches(plan, checkpoint, on_cut), cuts, proof)
+            others: list[Window] = []
+            if not plan.part and not proof.covers(plan.whole):
+                others = unlisted[0].result() if unlisted else self._planner.unlisted(plan)
+                yield from self._proven(self._reader.read(others, on_cut=on_cut), cuts, proof)
+            try:
+                proof.conclude(None if plan.part else plan.whole)
+            except IncompleteReadError:
+                late = [] if plan.part else self._planner.unlisted(plan)
+                late = [window for window in late if window not in others]
+                if not late:
+                    raise
+                yield from self._proven(self._reader.read(late, on_cut=on_cut), cuts, proof)
+                proof.conclude(plan.whole)
         self.undated = [receipt.keys for receipt in proof.undated]
 
     def _batches(

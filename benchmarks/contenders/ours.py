@@ -24,8 +24,8 @@ _LAZY_IMPORTS = (
     "airflow_provider_contensis.export.pipeline",
     "airflow_provider_contensis.hooks.contensis",
 )
-_FORMAT_IMPORTS = {"csv": ("csv",), "parquet": ("pyarrow.json", "pyarrow.parquet")}
-
+# PyArrow imports pandas for its first array, where it is installed.
+_FORMAT_IMPORTS = {"csv": ("csv",), "parquet": ("pyarrow.parquet", "pandas")}
 _STORE_IMPORTS = (
     "boto3",
     "s3fs",

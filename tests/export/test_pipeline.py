@@ -27,6 +27,7 @@ from airflow_provider_contensis.sandbox import (
     iso_catalogue,
     synthetic_catalogue,
 )
+from tests.catalogues import catalogue_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -453,6 +454,27 @@ class TestFaults:
         assert sorted(written) == sorted(catalogue.entries("published"))
         assert (tmp_path / "folder" / "currency.jsonl").exists()
         assert "currency, which the project does not list, has entries: exporting them, too" in caplog.text
+
+    def test_content_types_that_get_their_first_entry_during_the_read_are_exported(
+        self, export: Callable[..., ExportResult], tmp_path: Path
+    ) -> None:
+        catalogue = catalogue_of({"article": 900, "event": 0})
+        asked: list[str] = []
+
+        def hide_events(request: Request) -> Response | None:
+            if request.kind == "content_type":
+                return Response.json([catalogue.content_types["article"]])
+            if request.kind == "search" and b'"not"' in request.body:
+                asked.append("for others")
+            elif len(asked) == 2:  # and answered: there are none
+                asked.append("for pages")
+                catalogue.add("event", {"title": "Open day"})
+            return None
+
+        with Sandbox(catalogue, faults=hide_events) as sandbox:
+            export(sandbox, "folder/", page_size=30, max_concurrent_requests=2)
+        assert asked[:3] == ["for others", "for others", "for pages"]
+        assert len(lines(tmp_path / "folder" / "event.jsonl")) == 1
 
 
 def change_page(change: Callable[[dict[str, Any]], None], *, times: int) -> Faults:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 2 << 20
 _GROUP_ROWS = 65_536
-_GROUP_BYTES = 16 << 20
+_GROUP_BYTES = 12 << 20
 
 
 class ParquetWriter:
