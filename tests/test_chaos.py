@@ -146,7 +146,7 @@ class TestOracle:
 
         monkeypatch.setattr(Checkpoint, "replay", forget_one)
         disable_proof(monkeypatch)
-        outcome = run_scenario(replace(SLICED, broken_off=(6,)))
+        outcome = run_scenario(replace(SLICED, broken_off=(8,)))
         assert "matched throughout, but are not there" in " ".join(outcome.violations)
 
     def test_notices_missing_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
