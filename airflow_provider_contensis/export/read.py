@@ -109,7 +109,7 @@ class WindowReader:
         search = self._search
         page = search.confirmed(window)
         follow = _follow_from(page)
-        longest = page.size if follow is None else 2 * page.size * pages_per_window(page)
+        longest = page.size if follow is None or page.is_all else 2 * page.size * pages_per_window(page)
         if page.total > longest or page.total >= MAX_COUNT:
             return self._cut(window, page, keep_page=True)
         first, batch = page, page.batch
